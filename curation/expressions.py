@@ -1,0 +1,164 @@
+"""`keep` expressions: SQL boolean expressions over the columns of a batch, evaluated by DuckDB on Arrow.
+
+Only an expression is accepted: one predicate over the row's own columns. Sub-queries, aggregates, windows
+and functions that are not a function of the row (random(), now(), …) are refused with a message.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curation.errors import PlanError, suggest
+
+_VOLATILE = {
+    "random", "setseed", "uuid", "gen_random_uuid", "uuidv4", "uuidv7", "now", "current_timestamp",
+    "transaction_timestamp", "get_current_timestamp", "current_date", "today", "current_time",
+    "get_current_time", "current_localtime", "current_localtimestamp", "nextval", "currval", "txid_current",
+    "getvariable", "getenv", "read_text", "read_blob", "rowid",
+}  # fmt: skip
+_local = threading.local()
+
+
+def _connection() -> Any:
+    con = getattr(_local, "con", None)
+    if con is None:
+        import duckdb
+
+        con = duckdb.connect(":memory:", config={"threads": 1, "enable_external_access": False})
+        con.execute("SET TimeZone = 'UTC'") if _has_timezone(con) else None
+        _local.con = con
+    return con
+
+
+def _has_timezone(con: Any) -> bool:
+    rows = con.execute("select 1 from duckdb_settings() where name = 'TimeZone'").fetchall()
+    return bool(rows)
+
+
+@lru_cache(maxsize=1024)
+def columns_of(expression: str) -> tuple[str, ...]:
+    """Names of the columns an expression reads, in order of appearance. PlanError if it is not one
+    deterministic expression."""
+    sql = f"SELECT 1 FROM rows WHERE ({expression}\n)"
+    reply = json.loads(_connection().execute("SELECT json_serialize_sql(?)", [sql]).fetchall()[0][0])
+    if reply.get("error"):
+        raise PlanError(f"keep expression {expression!r} cannot be parsed: {reply.get('error_message')}")
+    statements = reply["statements"]
+    node = statements[0]["node"] if len(statements) == 1 else {}
+    where = node.get("where_clause")
+    if node.get("type") != "SELECT_NODE" or where is None:
+        raise PlanError(f"keep expression {expression!r} is not one expression")
+    found: dict[str, None] = {}
+    _walk(where, expression, found, frozenset())
+    return tuple(found)
+
+
+def _walk(node: Any, expression: str, found: dict[str, None], bound: frozenset[str]) -> None:
+    if isinstance(node, list):
+        for child in node:
+            _walk(child, expression, found, bound)
+        return
+    if not isinstance(node, dict):
+        return
+    kind = node.get("class")
+    if kind == "SUBQUERY":
+        raise PlanError(
+            f"keep expression {expression!r} holds a sub-query: a keep may read the row's own columns only; "
+            "use c.subset(ids) to keep a list of ids"
+        )
+    if kind == "WINDOW":
+        raise PlanError(
+            f"keep expression {expression!r} holds a window function, which needs other rows; "
+            "use c.top_fraction, c.sample or a dedup for that"
+        )
+    if kind == "FUNCTION" and str(node.get("function_name", "")).lower() in _VOLATILE:
+        raise PlanError(
+            f"keep expression {expression!r} calls {node['function_name']}(), whose value is not a function "
+            "of the row; use c.sample for random choice"
+        )
+    if kind == "LAMBDA":
+        names = _lambda_parameters(node.get("lhs"))
+        _walk(node.get("expr"), expression, found, bound | names)
+        return
+    if kind == "COLUMN_REF":
+        names = list(node["column_names"])
+        if names[0] == "rows" and len(names) > 1:
+            names = names[1:]
+        if names[0].lower() == "current_date" or names[0].lower() in _VOLATILE:
+            raise PlanError(f"keep expression {expression!r} reads {names[0]}, which is not the row's own")
+        if names[0] not in bound:
+            found.setdefault(names[0], None)
+        return
+    for child in node.values():
+        _walk(child, expression, found, bound)
+
+
+def _lambda_parameters(lhs: Any) -> frozenset[str]:
+    names: set[str] = set()
+    stack = [lhs]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            if item.get("class") == "COLUMN_REF":
+                names.add(item["column_names"][0])
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
+    return frozenset(names)
+
+
+def check(expression: str, schema: dict[str, pa.DataType]) -> None:
+    """PlanError unless the expression is boolean over columns of this schema."""
+    names = columns_of(expression)
+    lower = {name.lower(): name for name in schema}
+    for name in names:
+        if name.lower() not in lower:
+            raise PlanError(
+                f"keep expression {expression!r} reads column {name!r}, which no earlier step makes; "
+                f"{suggest(name, list(schema))}"
+            )
+    used = [lower[name.lower()] for name in names]
+    table = pa.table({name: pa.array([], schema[name]) for name in used} | {"__row": pa.array([], pa.int64())})
+    try:
+        found = _query(f"DESCRIBE SELECT ({expression}\n) AS verdict FROM rows", table)[0][1]
+        _query(f"SELECT __row FROM rows WHERE ({expression}\n)", table)
+    except PlanError:
+        raise
+    except Exception as error:
+        first = str(error).split("\n\n")[0].split("\nLINE")[0]
+        types = ", ".join(f"{n}: {schema[n]}" for n in used)
+        raise PlanError(f"keep expression {expression!r} is refused: {first} (columns: {types})") from None
+    if found != "BOOLEAN":
+        raise PlanError(f"keep expression {expression!r} gives {found}, not true or false: compare it")
+
+
+def evaluate(expression: str, batch: pa.RecordBatch) -> np.ndarray:
+    """bool[n]: true where the expression is true. Null counts as not true, as in SQL's WHERE."""
+    lower = {name.lower(): name for name in batch.schema.names}
+    used = [lower[name.lower()] for name in columns_of(expression)]
+    columns = {name: batch.column(name) for name in used}
+    table = pa.table(columns | {"__row": pa.array(np.arange(batch.num_rows, dtype=np.int64))})
+    kept = np.zeros(batch.num_rows, dtype=bool)
+    con = _connection()
+    con.register("rows", table)
+    try:
+        rows = con.execute(f"SELECT __row FROM rows WHERE ({expression}\n)").fetchnumpy()["__row"]
+        kept[np.asarray(rows, dtype=np.int64)] = True
+    finally:
+        con.unregister("rows")
+    return kept
+
+
+def _query(sql: str, table: pa.Table) -> list[tuple]:
+    con = _connection()
+    con.register("rows", table)
+    try:
+        return con.execute(sql).fetchall()
+    finally:
+        con.unregister("rows")
