@@ -1,0 +1,1 @@
+"""Fixed-budget training of small language models of DCLM's family."""

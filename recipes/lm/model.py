@@ -1,0 +1,209 @@
+"""The decoder of DCLM's family, whole, in one file.
+
+Pre-norm blocks, gain-only LayerNorm, rotary positions, query/key norm over the full vector, SwiGLU, no bias
+anywhere, initialisation scaled down with depth (DCLM's OpenLM configurations, arXiv 2406.11794). Shapes in
+comments: B sequences, T positions, D = dim, H heads, K = head dim, F = feed-forward width, V = vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Everything that decides the parameters and the function of a decoder."""
+
+    vocab: int
+    dim: int
+    layers: int
+    heads: int
+    context: int
+    """Longest sequence, in tokens, that the model is trained on and may be given."""
+    tied: bool = False
+    """Share the embedding matrix with the output head (DCLM does not; at tiny widths it pays)."""
+    qk_norm: bool = True
+    ffn_multiple: int = 256
+    """The feed-forward width is 8/3 of ``dim``, rounded up to a multiple of this."""
+    rope_base: float = 10_000.0
+    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.dim % self.heads or (self.dim // self.heads) % 2:
+            raise ValueError(
+                f"dim {self.dim} with {self.heads} heads gives head dim {self.dim / self.heads:g}; "
+                "rotary positions need an even whole number"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.heads
+
+    @property
+    def ffn_dim(self) -> int:
+        return self.ffn_multiple * math.ceil((8 * self.dim // 3) / self.ffn_multiple)
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters, embeddings included (each matrix once)."""
+        norms = 2 + 2 * self.qk_norm
+        block = 4 * self.dim**2 + 3 * self.dim * self.ffn_dim + norms * self.dim
+        return self.layers * block + self.dim + self.vocab * self.dim * (1 if self.tied else 2)
+
+
+class Norm(nn.Module):
+    """LayerNorm with a gain and no bias, over the last axis."""
+
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:  # (..., dim) -> (..., dim)
+        return F.layer_norm(x, self.weight.shape, self.weight, None, self.eps)
+
+
+class Attention(nn.Module):
+    def __init__(self, s: Shape) -> None:
+        super().__init__()
+        self.heads, self.head_dim = s.heads, s.head_dim
+        self.qkv = nn.Linear(s.dim, 3 * s.dim, bias=False)
+        self.out = nn.Linear(s.dim, s.dim, bias=False)
+        self.q_norm = Norm(s.dim, s.norm_eps) if s.qk_norm else nn.Identity()
+        self.k_norm = Norm(s.dim, s.norm_eps) if s.qk_norm else nn.Identity()
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:  # (B, T, D), 2 × (T, K) -> (B, T, D)
+        b, t, d = x.shape
+        q, k, v = self.qkv(x).chunk(3, dim=-1)  # each (B, T, D)
+        q, k = self.q_norm(q), self.k_norm(k)  # over all heads at once, before the split
+        q, k, v = (y.view(b, t, self.heads, self.head_dim).transpose(1, 2) for y in (q, k, v))  # (B, H, T, K)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # (B, H, T, K)
+        return self.out(y.transpose(1, 2).reshape(b, t, d))
+
+
+class FeedForward(nn.Module):
+    def __init__(self, s: Shape) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(s.dim, 2 * s.ffn_dim, bias=False)
+        self.down = nn.Linear(s.ffn_dim, s.dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, T, D) -> (B, T, D)
+        gate, up = self.gate_up(x).chunk(2, dim=-1)  # each (B, T, F)
+        return self.down(F.silu(gate) * up)
+
+
+class Block(nn.Module):
+    def __init__(self, s: Shape) -> None:
+        super().__init__()
+        self.attention_norm, self.attention = Norm(s.dim, s.norm_eps), Attention(s)
+        self.ffn_norm, self.ffn = Norm(s.dim, s.norm_eps), FeedForward(s)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), cos, sin)
+        return x + self.ffn(self.ffn_norm(x))
+
+
+class Decoder(nn.Module):
+    """Token ids in, logits out. ``Decoder(shape, seed)`` is the same on every run and machine (fp32, CPU)."""
+
+    def __init__(self, shape: Shape, seed: int = 0) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embedding = nn.Embedding(shape.vocab, shape.dim)
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        self.norm = Norm(shape.dim, shape.norm_eps)
+        self.head = nn.Linear(shape.dim, shape.vocab, bias=False)
+        if shape.tied:
+            self.head.weight = self.embedding.weight
+        cos, sin = rotary_table(shape.context, shape.head_dim, shape.rope_base)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+        self.initialise(seed)
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> None:
+        """Normal, cut at 3 σ. Projections that write to the residual stream shrink with their depth."""
+        generator = torch.Generator().manual_seed(seed)
+
+        def fill(weight: Tensor, std: float) -> None:
+            nn.init.trunc_normal_(weight, std=std, a=-3 * std, b=3 * std, generator=generator)
+
+        s = self.shape
+        fill(self.embedding.weight, s.dim**-0.5)
+        if not s.tied:
+            fill(self.head.weight, s.dim**-0.5)
+        for depth, block in enumerate(self.blocks):
+            shrink = (2 * (depth + 1)) ** -0.5
+            fill(block.attention.qkv.weight, s.dim**-0.5)
+            fill(block.attention.out.weight, s.dim**-0.5 * shrink)
+            fill(block.ffn.gate_up.weight, s.dim**-0.5)
+            fill(block.ffn.down.weight, s.ffn_dim**-0.5 * shrink)
+
+    def hidden(self, ids: Tensor) -> Tensor:
+        """Normalised last hidden states: (B, T) -> (B, T, D). The head is left to the caller."""
+        t = ids.shape[1]
+        if t > self.shape.context:
+            raise ValueError(f"{t} tokens, but the model's context is {self.shape.context}")
+        x = self.embedding(ids)
+        for block in self.blocks:
+            x = block(x, self.cos[:t], self.sin[:t])
+        return self.norm(x)
+
+    def forward(self, ids: Tensor) -> Tensor:  # (B, T) -> (B, T, V)
+        return self.head(self.hidden(ids))
+
+    def loss(self, contexts: Tensor, z_loss: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Next-token loss of packed contexts (B, T+1): (objective with z-loss, cross-entropy in nats).
+
+        z-loss = coefficient × mean(logsumexp(logits)²): keeps the logits' scale from drifting.
+        """
+        x = self.hidden(contexts[:, :-1]).flatten(0, 1)  # (B·T, D)
+        return LinearCrossEntropy.apply(x, self.head.weight, contexts[:, 1:].flatten(), z_loss)
+
+
+class LinearCrossEntropy(torch.autograd.Function):
+    """Head, softmax, cross-entropy and z-loss in one: the gradient is formed in the logits' own memory.
+
+    The logits are by far the largest tensor of a small model; autograd's chain walks over them nine times.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tensor]:
+        logits = x @ weight.T  # (N, V)
+        target_logit = logits.gather(1, targets[:, None])  # (N, 1)
+        top = logits.amax(dim=1, keepdim=True)
+        p = logits.sub_(top).exp_()
+        total = p.sum(dim=1, keepdim=True)
+        lse = total.log() + top  # (N, 1)
+        cross_entropy = (lse - target_logit).mean()
+        objective = cross_entropy + z_loss * lse.square().mean()
+        if ctx.needs_input_grad[0]:
+            # d objective / d logits = softmax · (1 + 2 z lse) − onehot, all over N
+            p.mul_((1 + 2 * z_loss * lse) / (total * len(x)))
+            p.scatter_add_(1, targets[:, None], p.new_full((len(x), 1), -1 / len(x)))
+            ctx.save_for_backward(x, weight, p)
+        ctx.mark_non_differentiable(cross_entropy)
+        return objective, cross_entropy
+
+    @staticmethod
+    def backward(ctx, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        x, weight, p = ctx.saved_tensors
+        return grad * (p @ weight), grad * (p.T @ x), None, None
+
+
+def rotary_table(length: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
+    """cos and sin, each (length, head_dim), for the half-rotation layout; computed in float64."""
+    frequency = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)  # (K/2,)
+    angle = torch.outer(torch.arange(length, dtype=torch.float64), frequency).repeat(1, 2)  # (T, K)
+    return angle.cos().float(), angle.sin().float()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:  # (B, H, T, K), 2 × (T, K) -> (B, H, T, K)
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-second, first), dim=-1) * sin
