@@ -168,33 +168,47 @@ class Decoder(nn.Module):
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """Head, softmax, cross-entropy and z-loss in one: the gradient is formed in the logits' own memory.
+    """Head, softmax, cross-entropy and z-loss in one pass over blocks of positions, gradients included.
 
-    The logits are by far the largest tensor of a small model; autograd's chain walks over them nine times.
+    The logits are by far the largest tensor of a small model. Here a block of them lives in one scratch
+    buffer that stays in cache, so they are neither stored for the backward pass nor walked over again.
     """
+
+    BLOCK = 1 << 19  # logits a block
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tensor]:
-        logits = x @ weight.T  # (N, V)
-        target_logit = logits.gather(1, targets[:, None])  # (N, 1)
-        top = logits.amax(dim=1, keepdim=True)
-        p = logits.sub_(top).exp_()
-        total = p.sum(dim=1, keepdim=True)
-        lse = total.log() + top  # (N, 1)
+        n, vocab = len(x), len(weight)
+        rows = min(n, max(1, LinearCrossEntropy.BLOCK // vocab))
+        scratch = x.new_empty(rows, vocab)
+        lse, target_logit = x.new_empty(n, 1), x.new_empty(n, 1)
+        need_grad = any(ctx.needs_input_grad)
+        grad_x = torch.empty_like(x) if need_grad else None
+        grad_weight = torch.zeros_like(weight) if need_grad else None
+        for i in range(0, n, rows):
+            block, target = x[i : i + rows], targets[i : i + rows, None]
+            logits = torch.mm(block, weight.T, out=scratch[: len(block)])
+            target_logit[i : i + rows] = logits.gather(1, target)
+            top = logits.amax(dim=1, keepdim=True)
+            p = logits.sub_(top).exp_()
+            total = p.sum(dim=1, keepdim=True)
+            lse[i : i + rows] = top.add_(total.log())
+            if need_grad:
+                # d objective / d logits = softmax · (1 + 2 z lse) − onehot, all over n
+                p.mul_((1 + 2 * z_loss * top) / (total * n))
+                p.scatter_add_(1, target, p.new_full((len(block), 1), -1 / n))
+                torch.mm(p, weight, out=grad_x[i : i + rows])
+                grad_weight.addmm_(p.T, block)
         cross_entropy = (lse - target_logit).mean()
-        objective = cross_entropy + z_loss * lse.square().mean()
-        if ctx.needs_input_grad[0]:
-            # d objective / d logits = softmax · (1 + 2 z lse) − onehot, all over N
-            p.mul_((1 + 2 * z_loss * lse) / (total * len(x)))
-            p.scatter_add_(1, targets[:, None], p.new_full((len(x), 1), -1 / len(x)))
-            ctx.save_for_backward(x, weight, p)
+        if need_grad:
+            ctx.save_for_backward(grad_x, grad_weight)
         ctx.mark_non_differentiable(cross_entropy)
-        return objective, cross_entropy
+        return cross_entropy + z_loss * lse.square().mean(), cross_entropy
 
     @staticmethod
     def backward(ctx, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        x, weight, p = ctx.saved_tensors
-        return grad * (p @ weight), grad * (p.T @ x), None, None
+        grad_x, grad_weight = ctx.saved_tensors
+        return grad * grad_x, grad * grad_weight, None, None
 
 
 def rotary_table(length: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
