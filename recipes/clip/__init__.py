@@ -1,0 +1,1 @@
+"""Fixed-budget CLIP training: exact samples, seeded order, resumable, safetensors out."""
