@@ -1,0 +1,740 @@
+"""One stage on one shard: stream batches through fused steps into files, count everything, then say done.
+
+This is the code that runs on workers. A task is (StageSpec, ShardTask) → done record; the same for every
+executor. Rows live only here; nothing but the record crosses processes.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from curation import apply, storage
+from curation.errors import ShardError
+from curation.manifest import Manifest, Record
+from curation.plan import Op, Types
+
+EXAMPLES = 6  # removed rows shown per reason and shard
+_SNIPPET = 300
+_IMAGE_LIMIT = 24_000
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """What is the same for every shard of a stage."""
+
+    root: str
+    stage: str
+    stage_hash: str
+    plan_hash: str
+    ops: tuple[Op, ...]
+    schema_in: Types
+    schema_out: Types
+    scores: Types
+    source_schema: Types  # what the reader delivers; equals schema_in but after a barrier
+    before: Op | None = None  # the barrier whose decisions this stage applies
+    before_summary: dict[str, Any] = field(default_factory=dict)
+    after: Any = None  # the Decide barrier whose summary rows this stage makes
+    write_format: str | None = None  # None: rows go to work files
+    write_columns: tuple[str, ...] | None = None
+    removed: str | None = None
+    every_score: bool = False
+    on_error: str = "quarantine"
+    error_budget: float = 0.05
+    error_floor: int = 10
+    batch_bytes: int = 16 << 20
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """What one shard's task reads. `source`: a curation.shards.Shard, or work files of the stage before:
+    [(url, batch numbers)], merged by sort key when `merge`."""
+
+    key: str
+    number: int
+    size: int
+    source: Any
+    merge: bool = False
+    decisions: str | None = None
+    decision_batch: int | None = None
+
+
+@dataclass
+class _Counts:
+    rows_in: int = 0
+    rows_out: int = 0
+    added: int = 0
+    dropped: int = 0
+    quarantined: int = 0
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+@dataclass
+class _Reason:
+    step: int
+    rows: int = 0
+    text_bytes: int = 0
+    examples: list[dict[str, Any]] = field(default_factory=list)
+
+
+class _HashingFile:
+    """A binary file that hashes and counts what is written to it."""
+
+    def __init__(self, raw: IO[bytes]):
+        self.raw, self.hash, self.count, self.closed = raw, xxhash.xxh3_128(), 0, False
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        self.hash.update(view)
+        self.raw.write(view)
+        self.count += len(view)
+        return len(view)
+
+    def tell(self) -> int:
+        return self.count
+
+    def flush(self) -> None:
+        self.raw.flush()
+
+    def close(self) -> None:  # the owner of the file closes it
+        self.closed = True
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+
+@contextlib.contextmanager
+def committed(manifest: Manifest, relative: str, outputs: list[dict[str, Any]]) -> Iterator[_HashingFile]:
+    """A file of the run directory that appears whole or not at all; its size and hash go to `outputs`."""
+    with storage.atomic_write(manifest.path(*relative.split("/")), manifest.tmp) as raw:
+        hashing = _HashingFile(raw)
+        yield hashing
+    outputs.append({"url": relative, "bytes": hashing.count, "xxh3": hashing.hash.hexdigest()})
+
+
+def run_shard(spec: StageSpec, task: ShardTask, attempt: int = 1) -> Record:
+    """Run one stage on one shard and commit its outputs and its done record. Raises ShardError when rows do
+    not add up or too many are bad; any other exception is a fault of a step or of the machine."""
+    run = _ShardRun(spec, task)
+    record = run.execute() | {"attempt": attempt}
+    run.manifest.record_done(record)
+    return record
+
+
+class _ShardRun:
+    """The moving parts of one task."""
+
+    def __init__(self, spec: StageSpec, task: ShardTask):
+        self.spec, self.task = spec, task
+        self.manifest = Manifest(spec.root)
+        self.counts: dict[int, _Counts] = {}
+        self.reasons: dict[int, _Reason] = {}
+        self.read_counts = _Counts()
+        self.bad_lines: list[bytes] = []
+        self.bad_by_error: dict[str, int] = {}
+        self.bad_samples: list[str] = []
+        self.kept_examples: list[dict[str, Any]] = []
+        self.side: list[pa.Table] = []
+        self.side_rows: list[np.ndarray] = []
+        self.removed: list[pa.Table] = []
+        self.removed_rows: list[np.ndarray] = []
+        self.summaries: list[pa.Table] = []
+        self.text_in = self.text_out = 0
+        self.rows_in = self.rows_out = self.next_row = 0
+        self.scatter_seconds = 0.0
+        self.nulls: dict[str, int] = {}
+        self.decisions: pa.Table | None = None
+        self.seen_first: pa.Array | None = None
+        self.seen: Any = None
+        self.has_text = _is_text(spec.schema_in.get("text"))
+        columns = (
+            spec.schema_out
+            if spec.write_columns is None
+            else {c: spec.schema_out[c] for c in spec.write_columns}
+        )
+        if spec.write_columns is not None and "id" not in columns:
+            columns = {"id": spec.schema_out["id"]} | columns
+        self.out_schema = pa.schema(list(columns.items()))
+
+    # ------------------------------------------------------------------------------------------- the task
+
+    def execute(self) -> Record:
+        spec, task = self.spec, self.task
+        start, cpu = time.perf_counter(), time.process_time()
+        outputs: list[dict[str, Any]] = []
+        suffix = {None: "arrow", "wds": "tar"}.get(spec.write_format, spec.write_format)
+        folder = f"work/{spec.stage}" if spec.write_format is None else "data"
+        name = f"_winnow/{folder}/{task.key}.{suffix}" if folder != "data" else f"data/{task.key}.{suffix}"
+        with committed(self.manifest, name, outputs) as file:
+            writer = self._writer(file)
+            for batch in self._source():
+                out = self._process(batch)
+                if out.num_rows:
+                    writer.write(out.select(self.out_schema.names))
+                    self.rows_out += out.num_rows
+                    self._keep_examples(out)
+                    if spec.after is not None:
+                        self._summarise(out)
+                    self.text_out += text_bytes(out)
+            writer.close()
+            self._check()  # before anything appears under its name
+        outputs[0]["rows"] = self.rows_out
+        self._write_side(outputs)
+        self._write_removed(outputs)
+        index = self._write_summary(outputs)
+        if self.bad_lines:
+            with committed(self.manifest, f"_winnow/bad/{spec.stage}/{task.key}.jsonl", outputs) as file:
+                file.write(b"".join(self.bad_lines))
+        return {
+            "key": task.key,
+            "number": task.number,
+            "stage": spec.stage,
+            "stage_hash": spec.stage_hash,
+            "plan_hash": spec.plan_hash,
+            "input": describe(task.source),
+            "outputs": outputs,
+            "rows_in": self.rows_in,
+            "rows_out": self.rows_out,
+            "text_bytes_in": self.text_in,
+            "text_bytes_out": self.text_out,
+            "read": self.read_counts.as_dict(),
+            "steps": {str(i): c.as_dict() for i, c in sorted(self.counts.items())},
+            "reasons": {str(i): vars(r) for i, r in sorted(self.reasons.items())},
+            "kept_examples": self.kept_examples,
+            "quarantined": sum(self.bad_by_error.values()),
+            "bad_by_error": self.bad_by_error,
+            "nulls": self.nulls,
+            "scatter_seconds": self.scatter_seconds,
+            "summary_index": index,
+            "seconds": time.perf_counter() - start,
+            "cpu_seconds": time.process_time() - cpu,
+            "peak_memory_bytes": peak_memory(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
+
+    def _writer(self, file: _HashingFile) -> Any:
+        if self.spec.write_format is None:
+            return _work_writer(file, self.out_schema)
+        from curation.formats import open_writer
+
+        return open_writer(file, self.spec.write_format, self.out_schema)
+
+    # --------------------------------------------------------------------------------------------- source
+
+    def _source(self) -> Iterator[pa.RecordBatch]:
+        """Batches with every column of source_schema, in order; bad records noted."""
+        spec, task = self.spec, self.task
+        clock = time.perf_counter
+        if isinstance(task.source, list):
+            batches = _merged(task.source) if task.merge else _in_order(task.source)
+        else:
+            from curation.formats import read_batches
+
+            batches = read_batches(
+                task.source,
+                schema=pa.schema(list(spec.source_schema.items())),
+                columns=list(spec.source_schema),
+                batch_bytes=spec.batch_bytes,
+                bad=self._bad_record,
+            )
+        iterator = iter(batches)
+        while True:
+            start = clock()
+            batch = next(iterator, None)
+            self.read_counts.seconds += clock() - start
+            if batch is None:
+                return
+            self.rows_in += batch.num_rows
+            self.text_in += text_bytes(batch)
+            if not isinstance(task.source, list):
+                batch = self._unique(batch)
+            if batch.num_rows:
+                yield batch
+
+    def _bad_record(self, bad: Any) -> None:
+        self.rows_in += 1
+        self.read_counts.quarantined += 1
+        sample = None if bad.sample is None else bad.sample[:2048].decode("utf-8", "backslashreplace")
+        self._note_bad(bad.source, bad.position, None, bad.step, bad.error, None, sample)
+
+    def _unique(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Quarantine rows whose id was seen in this shard before: nothing keyed by id could tell them apart."""
+        ids = batch.column("id")
+        if self.seen is None and self.seen_first is None:
+            self.seen_first = ids
+            if pc.count_distinct(ids).as_py() == len(ids):
+                return batch
+            self.seen_first = None
+        from curation.hashing import DuplicateIds
+
+        if self.seen is None:
+            self.seen = DuplicateIds()
+            if self.seen_first is not None:
+                self.seen.add(self.seen_first)
+                self.seen_first = None
+        again = self.seen.add(ids)
+        if not again.any():
+            return batch
+        source = describe(self.task.source)["url"]
+        first_row = self.rows_in - batch.num_rows
+        for row in np.flatnonzero(again):
+            self.read_counts.quarantined += 1
+            self._note_bad(source, f"row {first_row + int(row)}", ids[int(row)].as_py(), "read",
+                           "duplicate id: an earlier row of this shard has it; make ids unique", None, None)  # fmt: skip
+        return batch.filter(pa.array(~again))
+
+    # ---------------------------------------------------------------------------------------------- steps
+
+    def _process(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """One batch through every step. `rows` is each row's place in the shard; `verdicts` (only when every
+        score is asked for) holds the step that dropped a row which is carried along to be scored."""
+        rows = np.arange(self.next_row, self.next_row + batch.num_rows, dtype=np.int64)
+        verdicts = np.full(batch.num_rows, -1, dtype=np.int32)
+        self.next_row += batch.num_rows
+        if self.spec.before is not None:
+            batch, rows, verdicts = self._apply_barrier(batch, rows, verdicts)
+        for op in self.spec.ops:
+            start = time.perf_counter()
+            count = self.counts.setdefault(op.index, _Counts())
+            count.rows_in += int((verdicts < 0).sum())
+            if op.kind == "keep":
+                batch, rows, verdicts = self._keep(op, batch, rows, verdicts)
+            else:
+                if op.kind == "transform" and (verdicts >= 0).any():
+                    batch, rows, verdicts = self._release(batch, rows, verdicts)
+                batch, rows, verdicts = self._apply(op, batch, rows, verdicts)
+            count.rows_out += int((verdicts < 0).sum())
+            count.seconds += time.perf_counter() - start
+        batch, rows, verdicts = self._release(batch, rows, verdicts)
+        self._side_car(batch, rows, None)
+        return batch
+
+    def _keep(self, op: Op, batch: pa.RecordBatch, rows: np.ndarray, verdicts: np.ndarray) -> Any:
+        kept, errors = apply.verdict(op.step, batch)
+        if errors:
+            self._errors(op, batch, [e for e in errors if verdicts[e.row] < 0])
+            self._let_go(batch, rows, verdicts, errors)
+            good = np.ones(batch.num_rows, dtype=bool)
+            good[[e.row for e in errors]] = False
+            batch, rows, verdicts, kept = batch.filter(pa.array(good)), rows[good], verdicts[good], kept[good]
+        return self._drop(op, batch, rows, verdicts, kept, op.step.reason)
+
+    def _drop(
+        self,
+        op: Op,
+        batch: pa.RecordBatch,
+        rows: np.ndarray,
+        verdicts: np.ndarray,
+        kept: np.ndarray,
+        why: str,
+    ) -> Any:
+        gone = ~kept & (verdicts < 0)
+        if gone.any():
+            self._count_drop(op, batch.filter(pa.array(gone)), why)
+            verdicts = np.where(gone, op.index, verdicts).astype(np.int32)
+        if not self.spec.every_score:
+            return self._release(batch, rows, verdicts)
+        return batch, rows, verdicts
+
+    def _release(self, batch: pa.RecordBatch, rows: np.ndarray, verdicts: np.ndarray) -> Any:
+        """Let dropped rows go: to the side-car and the removed shards."""
+        gone = verdicts >= 0
+        if not gone.any():
+            return batch, rows, verdicts
+        for index in np.unique(verdicts[gone]):
+            chosen = verdicts == index
+            leaving = batch.filter(pa.array(chosen))
+            why = self.reasons_text(int(index))
+            self._side_car(leaving, rows[chosen], why)
+            self._remove(leaving, rows[chosen], why)
+        live = ~gone
+        return batch.filter(pa.array(live)), rows[live], verdicts[live]
+
+    def _let_go(
+        self, batch: pa.RecordBatch, rows: np.ndarray, verdicts: np.ndarray, errors: list[apply.RowError]
+    ) -> None:
+        """A row that was dropped, carried along to be scored, and then raised: it leaves as dropped."""
+        failed = np.array([e.row for e in errors if verdicts[e.row] >= 0], dtype=np.int64)
+        if len(failed):
+            self._release(batch.take(pa.array(failed)), rows[failed], verdicts[failed])
+
+    def reasons_text(self, index: int) -> str:
+        if self.spec.before is not None and index == self.spec.before.index:
+            return self.spec.before.step.reason
+        step = next(op.step for op in self.spec.ops if op.index == index)
+        return getattr(step, "reason", None) or step.name
+
+    def _apply(self, op: Op, batch: pa.RecordBatch, rows: np.ndarray, verdicts: np.ndarray) -> Any:
+        outcome = apply.apply_step(apply.ready(op.step), batch, self.spec.on_error == "null")
+        count = self.counts[op.index]
+        if outcome.errors and not (self.spec.on_error == "null" and op.kind == "score"):
+            self._errors(op, batch, [e for e in outcome.errors if verdicts[e.row] < 0])
+            self._let_go(batch, rows, verdicts, outcome.errors)
+        elif outcome.errors:
+            self._note_nulls(op, batch, outcome.errors)
+        if outcome.dropped is not None and len(outcome.dropped):
+            gone = batch.take(pa.array(outcome.dropped))
+            self._count_drop(op, gone, op.step.name)
+            self._side_car(gone, rows[outcome.dropped], op.step.name)
+            self._remove(gone, rows[outcome.dropped], op.step.name)
+        if outcome.parents is None:
+            return outcome.batch, rows, verdicts
+        parents = outcome.parents
+        if op.kind == "transform":
+            count.added += len(parents) - len(np.unique(parents))
+        return outcome.batch, rows[parents], verdicts[parents]
+
+    def _apply_barrier(self, batch: pa.RecordBatch, rows: np.ndarray, verdicts: np.ndarray) -> Any:
+        op = self.spec.before
+        assert op is not None
+        start = time.perf_counter()
+        count = self.counts.setdefault(op.index, _Counts())
+        count.rows_in += batch.num_rows
+        if not hasattr(op.step, "apply"):  # a rearrangement has already happened
+            count.rows_out += batch.num_rows
+            return batch, rows, verdicts
+        kept, columns = op.step.apply(
+            batch, int(rows[0]) if len(rows) else 0, self._decisions(), self.spec.before_summary
+        )
+        names = dict(zip(batch.schema.names, batch.columns, strict=True))
+        for column, kind in op.step.outputs.items():
+            array = columns[column]
+            names[column] = array if array.type == kind else array.cast(kind)
+        batch = pa.RecordBatch.from_pydict(names)
+        mask = kept.to_numpy(zero_copy_only=False).astype(bool)
+        batch, rows, verdicts = self._drop(op, batch, rows, verdicts, mask, op.step.reason)
+        count.rows_out += int((verdicts < 0).sum())
+        count.seconds += time.perf_counter() - start
+        return batch, rows, verdicts
+
+    def _decisions(self) -> pa.Table | None:
+        """This shard's rows of the barrier's decision table, if the barrier made one."""
+        if self.task.decisions is not None and self.decisions is None:
+            with storage.open_read(self.manifest.path(*self.task.decisions.split("/"))) as file:
+                reader = pa.ipc.open_file(file)
+                if self.task.decision_batch is None:
+                    self.decisions = reader.schema.empty_table()
+                else:
+                    self.decisions = pa.Table.from_batches([reader.get_batch(self.task.decision_batch)])
+        return self.decisions
+
+    # ------------------------------------------------------------------------------------ what became of it
+
+    def _count_drop(self, op: Op, gone: pa.RecordBatch, why: str) -> None:
+        self.counts.setdefault(op.index, _Counts()).dropped += gone.num_rows
+        reason = self.reasons.setdefault(op.index, _Reason(op.index))
+        reason.rows += gone.num_rows
+        reason.text_bytes += text_bytes(gone)
+        for row in range(min(gone.num_rows, EXAMPLES - len(reason.examples))):
+            reason.examples.append(self._example(gone, row))
+
+    def _keep_examples(self, out: pa.RecordBatch) -> None:
+        for row in range(min(out.num_rows, EXAMPLES - len(self.kept_examples))):
+            self.kept_examples.append(self._example(out, row))
+
+    def _example(self, batch: pa.RecordBatch, row: int) -> dict[str, Any]:
+        names = set(batch.schema.names)
+        shown: dict[str, Any] = {"id": batch.column("id")[row].as_py()}
+        for name in ("url", "text"):
+            if name in names and batch.column(name)[row].is_valid:
+                value = batch.column(name)[row].as_py()
+                shown[name] = value[:_SNIPPET] if isinstance(value, str) else str(value)[:_SNIPPET]
+        scores = self.spec.scores
+        shown["scores"] = {n: _jsonable(batch.column(n)[row].as_py()) for n in scores if n in names}
+        if "image" in names and batch.column("image")[row].is_valid:
+            data = batch.column("image")[row].as_py()
+            if len(data) <= _IMAGE_LIMIT:
+                shown["image"] = base64.b64encode(data).decode()
+                shown["image_type"] = _image_type(data)
+        return shown
+
+    def _errors(self, op: Op, batch: pa.RecordBatch, errors: list[apply.RowError]) -> None:
+        if not errors:
+            return
+        if self.spec.on_error == "raise":
+            first = errors[0]
+            row_id = batch.column("id")[first.row].as_py()
+            raise ShardError(f"{op.step.name} raised on row id {row_id}: {first.error}\n{first.trace}")
+        source = describe(self.task.source)["url"]
+        ids, text = (
+            batch.column("id"),
+            batch.column("text") if self.has_text and "text" in batch.schema.names else None,
+        )
+        for error in errors:
+            self.counts[op.index].quarantined += 1
+            sample = None if text is None or not text[error.row].is_valid else text[error.row].as_py()[:500]
+            self._note_bad(
+                source, None, ids[error.row].as_py(), op.step.name, error.error, error.trace, sample
+            )
+
+    def _note_nulls(self, op: Op, batch: pa.RecordBatch, errors: list[apply.RowError]) -> None:
+        """on_error="null": rows stay with a null score; the count still shows in the report."""
+        kind = f"{op.step.name}: null after {errors[0].error.split(':', 1)[0]}"
+        self.nulls[kind] = self.nulls.get(kind, 0) + len(errors)
+
+    def _note_bad(
+        self,
+        source: str,
+        position: Any,
+        row_id: str | None,
+        step: str,
+        error: str,
+        trace: str | None,
+        sample: str | None,
+    ) -> None:
+        kind = (
+            f"{step}: {error.split(chr(10))[0][:100]}"
+            if step == "read"
+            else f"{step}: {error.split(':', 1)[0]}"
+        )
+        self.bad_by_error[kind] = self.bad_by_error.get(kind, 0) + 1
+        if len(self.bad_samples) < 3:
+            place = f" at {position}" if position is not None else f" id {row_id}"
+            self.bad_samples.append(f"{source}{place}, step {step}: {error}")
+        line = {
+            "source": source,
+            "position": position,
+            "id": row_id,
+            "step": step,
+            "error": error,
+            "sample": sample,
+        }
+        if trace:
+            line["traceback"] = trace
+        self.bad_lines.append(orjson.dumps(_jsonable(line)) + b"\n")
+
+    def _check(self) -> None:
+        """Conservation, and the error budget. Counted from what was written, not from what was meant."""
+        spec = self.spec
+        added = sum(c.added for c in self.counts.values())
+        dropped = sum(c.dropped for c in self.counts.values())
+        quarantined = self.read_counts.quarantined + sum(c.quarantined for c in self.counts.values())
+        self.read_counts.rows_in = self.rows_in
+        self.read_counts.rows_out = self.rows_in - self.read_counts.quarantined
+        side = sum(t.num_rows for t in self.side)
+        where = f"{describe(self.task.source)['url']} (stage {spec.stage})"
+        if self.rows_in + added != self.rows_out + dropped + quarantined:
+            raise ShardError(
+                f"rows do not add up in {where}: {self.rows_in} in + {added} added ≠ {self.rows_out} out + "
+                f"{dropped} dropped + {quarantined} quarantined; this is a fault of the engine or of a step's "
+                "parents, and nothing was written"
+            )
+        if quarantined != len(self.bad_lines):
+            raise ShardError(f"{where}: {quarantined} rows quarantined but {len(self.bad_lines)} recorded")
+        if spec.scores and side != self.rows_out + dropped:
+            raise ShardError(f"{where}: {self.rows_out + dropped} rows were scored, the side-car has {side}")
+        allowed = max(spec.error_floor, int(spec.error_budget * self.rows_in))
+        if quarantined > allowed:
+            raise ShardError(
+                f"{where}: {quarantined} of {self.rows_in} rows are bad, more than the budget of {allowed} "
+                f"(error_budget={spec.error_budget}). First: {'; '.join(self.bad_samples)}. "
+                "Mend the input or the step, or raise error_budget"
+            )
+        for op in spec.ops:
+            count = self.counts.get(op.index)
+            if count and count.quarantined == count.rows_in >= 2:
+                raise ShardError(
+                    f"{where}: step {op.index} ({op.step.name}) raised on every one of {count.rows_in} rows, "
+                    f"which is a fault of the step: {self.bad_samples[0] if self.bad_samples else ''}"
+                )
+
+    # --------------------------------------------------------------------------------------- other outputs
+
+    def _side_car(self, batch: pa.RecordBatch, rows: np.ndarray, why: str | None) -> None:
+        if not self.spec.scores or not batch.num_rows:
+            return
+        columns: dict[str, pa.Array] = {"id": batch.column("id")}
+        present = set(batch.schema.names)
+        for name, kind in self.spec.scores.items():
+            columns[name] = batch.column(name) if name in present else pa.nulls(batch.num_rows, kind)
+        columns["dropped_by"] = (
+            pa.array([why] * batch.num_rows, pa.string()) if why else pa.nulls(batch.num_rows, pa.string())
+        )
+        self.side.append(pa.table(columns))
+        self.side_rows.append(rows)
+
+    def _write_side(self, outputs: list[dict[str, Any]]) -> None:
+        if not self.spec.scores:
+            return
+        schema = pa.schema([("id", pa.string()), *self.spec.scores.items(), ("dropped_by", pa.string())])
+        table = _sorted(self.side, self.side_rows, schema)
+        self._write_parquet(f"scores/{self.spec.stage}/{self.task.key}.parquet", table, outputs)
+
+    def _remove(self, batch: pa.RecordBatch, rows: np.ndarray, why: str) -> None:
+        if self.spec.removed is not None and batch.num_rows:
+            table = pa.Table.from_batches([batch])
+            self.removed.append(
+                table.append_column("dropped_by", pa.array([why] * batch.num_rows, pa.string()))
+            )
+            self.removed_rows.append(rows)
+
+    def _write_removed(self, outputs: list[dict[str, Any]]) -> None:
+        if self.spec.removed is None:
+            return
+        everything = self.spec.schema_in | self.spec.schema_out | self.spec.scores
+        schema = pa.schema([*everything.items(), ("dropped_by", pa.string())])
+        tables = []
+        for table in self.removed:
+            present = set(table.schema.names)
+            columns = {
+                f.name: table.column(f.name) if f.name in present else pa.nulls(table.num_rows, f.type)
+                for f in schema
+            }
+            tables.append(pa.table(columns, schema=schema))
+        url = storage.join(self.spec.removed, self.spec.stage, f"{self.task.key}.parquet")
+        table = _sorted(tables, self.removed_rows, schema)
+        with storage.atomic_write(url) as raw:
+            _parquet(raw, table)
+
+    def _write_parquet(self, relative: str, table: pa.Table, outputs: list[dict[str, Any]]) -> None:
+        with committed(self.manifest, relative, outputs) as file:
+            _parquet(file, table)
+        outputs[-1]["rows"] = table.num_rows
+
+    def _summarise(self, out: pa.RecordBatch) -> None:
+        first = self.rows_out - out.num_rows
+        start = time.perf_counter()
+        table = self.spec.after.scatter(out)
+        at = table.column_names.index("index")
+        row = pc.add(table.column("index").cast(pa.int64()), first)
+        self.summaries.append(table.set_column(at, "row", row))
+        self.scatter_seconds += time.perf_counter() - start
+
+    def _write_summary(self, outputs: list[dict[str, Any]]) -> list[list[int]] | None:
+        """Summary rows as one work file with a batch per partition; returns [[partition, batch, rows], …]."""
+        if self.spec.after is None or not self.summaries:
+            return None if self.spec.after is None else []
+        table = pa.concat_tables(self.summaries).combine_chunks()
+        order = pc.sort_indices(table, sort_keys=[("partition", "ascending"), ("row", "ascending")])
+        name = f"_winnow/work/{self.spec.stage}/{self.task.key}.summary.arrow"
+        return write_partitioned(self.manifest, name, table.take(order), "partition", outputs)
+
+
+# ---------------------------------------------------------------------------------------------- work files
+
+
+def _work_writer(file: Any, schema: pa.Schema) -> Any:
+    return pa.ipc.new_file(file, schema, options=pa.ipc.IpcWriteOptions(compression="lz4"))
+
+
+def write_partitioned(
+    manifest: Manifest, relative: str, table: pa.Table, column: str, outputs: list[dict[str, Any]]
+) -> list[list[int]]:
+    """A table sorted by an integer column as a work file with one batch per value: [[value, batch, rows], …]."""
+    values = table.column(column).to_numpy()
+    starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]]) if len(values) else np.zeros(0, dtype=int)
+    stops = np.r_[starts[1:], len(values)] if len(values) else starts
+    body = table.drop_columns([column])
+    index = []
+    with committed(manifest, relative, outputs) as file, _work_writer(file, body.schema) as writer:
+        for number, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+            part = body.slice(start, stop - start).combine_chunks()
+            writer.write_batch(part.to_batches()[0])
+            index.append([int(values[start]), number, int(stop - start)])
+    return index
+
+
+def _in_order(source: list[tuple[str, list[int] | None]]) -> Iterator[pa.RecordBatch]:
+    for url, chosen in source:
+        with storage.open_read(url) as file:
+            reader = pa.ipc.open_file(file)
+            for number in range(reader.num_record_batches) if chosen is None else chosen:
+                yield reader.get_batch(number)
+
+
+def _merged(source: list[tuple[str, list[int] | None]]) -> Iterator[pa.RecordBatch]:
+    """One output shard of a rearrangement: its pieces from every file, sorted by key, in batches."""
+    pieces = list(_in_order(source))
+    if not pieces:
+        return
+    table = pa.Table.from_batches(pieces)
+    order = pc.sort_indices(table, sort_keys=[("__sort", "ascending"), ("id", "ascending")])
+    table = table.drop_columns(["__sort"])
+    step = max(1, int(len(order) * (16 << 20) / max(1, table.nbytes)))
+    for start in range(0, len(order), step):
+        part = table.take(order.slice(start, step)).combine_chunks()
+        yield from part.to_batches()
+
+
+def _sorted(tables: list[pa.Table], rows: list[np.ndarray], schema: pa.Schema) -> pa.Table:
+    if not tables:
+        return schema.empty_table()
+    table = pa.concat_tables([t.cast(schema) if t.schema != schema else t for t in tables])
+    return table.take(pa.array(np.argsort(np.concatenate(rows), kind="stable"))).combine_chunks()
+
+
+def _parquet(file: Any, table: pa.Table) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, file, compression="zstd", row_group_size=65_536, write_page_index=False)
+
+
+# ------------------------------------------------------------------------------------------------- helpers
+
+
+def _is_text(kind: pa.DataType | None) -> bool:
+    return kind is not None and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def text_bytes(batch: pa.RecordBatch) -> int:
+    """UTF-8 bytes of the `text` column, if there is one."""
+    if "text" not in batch.schema.names or not _is_text(batch.schema.field("text").type):
+        return 0
+    return pc.sum(pc.binary_length(batch.column("text"))).as_py() or 0
+
+
+def _image_type(data: bytes) -> str:
+    for magic, name in ((b"\x89PNG", "png"), (b"\xff\xd8", "jpeg"), (b"GIF8", "gif"), (b"RIFF", "webp")):
+        if data.startswith(magic):
+            return name
+    return "octet-stream"
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _jsonable(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(v) for v in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, float) and value != value:
+        return None
+    if isinstance(value, bytes):
+        return value[:64].hex()
+    return value if isinstance(value, int | float | bool) or value is None else str(value)
+
+
+def describe(source: Any) -> dict[str, Any]:
+    """The input of a task, as its done record names it."""
+    if isinstance(source, list):
+        return {"url": ", ".join(storage.basename(u) for u, _ in source[:3]), "files": len(source)}
+    return {"url": source.url, "bytes": source.size, "etag": source.etag, "part": source.part}
+
+
+def peak_memory() -> int:
+    """Peak resident bytes of this process."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
