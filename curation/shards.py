@@ -118,8 +118,8 @@ def _split(shard: Shard, split_bytes: int) -> list[Shard]:
     if shard.format == "jsonl" and shard.url.endswith((".jsonl", ".ndjson", ".json")):
         count = -(-shard.size // split_bytes)
         borders = [shard.size * i // count for i in range(count + 1)]
-        pairs = itertools.pairwise(borders)
-        return [replace(shard, size=b - a, part=f"bytes:{a}-{b}") for a, b in pairs]
+        itertools.pairwise(borders)
+        return [replace(shard, size=b - a, part=f"bytes:{a}-{b}") for a, b in itertools.pairwise(borders)]
     if shard.format == "parquet":
         from curation.formats import parquet
 

@@ -327,7 +327,7 @@ def _two_step(fs: Any) -> bool:
 
 @contextlib.contextmanager
 def _atomic_by_rename(fs: Any, path: str) -> Iterator[IO[bytes]]:
-    """For file systems without a two-step write (memory, sftp): spool here, put under a temporary name, move."""
+    """For file systems without a two-step write (memory, sftp): spool here, put beside the target, move."""
     tmp = f"{path.rsplit('/', 1)[0]}/.tmp-{secrets.token_hex(8)}"
     with tempfile.NamedTemporaryFile(prefix="winnow-") as spool:
         yield spool  # type: ignore[misc]

@@ -71,7 +71,7 @@ def reader_schema(shard: Shard, columns: Sequence[str] | None = None) -> pa.Sche
 
 
 def pool_schema(shards: Sequence[Shard], columns: Sequence[str] | None = None, probe: int = 8) -> pa.Schema:
-    """One schema for a pool: the union over up to ``probe`` shards, so that an empty or damaged one is no harm.
+    """One schema for a pool: the union over up to ``probe`` shards, so that a damaged one is no harm.
 
     Where two shards disagree on a column's type the first wins, save that int64 gives way to float64.
     Raises FormatError when no shard can be read, or an asked column is in none.

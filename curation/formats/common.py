@@ -83,13 +83,12 @@ def with_id(schema: pa.Schema) -> pa.Schema:
 
 
 def project(schema: pa.Schema, columns: Sequence[str] | None, where: str) -> pa.Schema:
-    """The columns asked for, in schema order, ``id`` always among them; raises FormatError for an unknown one."""
+    """The columns asked for, in schema order, always with ``id``; raises FormatError for an unknown one."""
     if columns is None:
         return schema
     wanted = {"id" if c == "uid" and "uid" not in schema.names else c for c in columns} | {"id"}
     missing = wanted - set(schema.names)
     if missing:
-        raise FormatError(
-            f"{where}: no column {', '.join(map(repr, sorted(missing)))}; there are: {', '.join(schema.names)}"
-        )
+        absent = ", ".join(map(repr, sorted(missing)))
+        raise FormatError(f"{where}: no column {absent}; there are: {', '.join(schema.names)}")
     return pa.schema([f for f in schema if f.name in wanted], schema.metadata)

@@ -111,7 +111,7 @@ class _Plain:
 
 
 def compressor(kind: str | None) -> Any:
-    """An object with ``compress(bytes)`` and ``flush()``; the output depends on the pieces fed, not on time."""
+    """An object with ``compress(bytes)`` and ``flush()``; output depends on the pieces fed, not on time."""
     if kind is None:
         return _Plain()
     if kind == "gz":

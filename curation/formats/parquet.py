@@ -137,7 +137,7 @@ def _plain_bytes(group: Any, names: list[str]) -> int:
 def _conform(
     found: pa.RecordBatch, target: pa.Schema, source: str | None, name: str, row: int, bad: OnBad
 ) -> pa.RecordBatch:
-    """``found`` (rows ``row``… of the file) with the columns of ``target``; rows with invalid UTF-8 are bad."""
+    """``found`` (rows ``row``… of the file) as ``target``; rows with invalid UTF-8 are bad."""
     found, numbers = _valid_rows(found, name, row, bad)
     columns = []
     for field in target:
@@ -152,8 +152,8 @@ def _conform(
                     column = column.cast(field.type)
                 except pa.ArrowException as error:
                     raise FormatError(
-                        f"{name}: column {field.name!r} is {column.type}, the pool's is {field.type} ({error}); "
-                        "read it under its own schema or convert it"
+                        f"{name}: column {field.name!r} is {column.type}, the pool's is {field.type} "
+                        f"({error}); read it under its own schema or convert it"
                     ) from error
             columns.append(column)
     return pa.RecordBatch.from_arrays(columns, schema=target)
@@ -162,7 +162,7 @@ def _conform(
 def _valid_rows(
     found: pa.RecordBatch, name: str, row: int, bad: OnBad
 ) -> tuple[pa.RecordBatch, np.ndarray | range]:
-    """Parquet promises UTF-8 but no reader checks it: compiled kernels downstream must never meet anything else."""
+    """Parquet promises UTF-8 but no reader checks it; compiled kernels downstream must meet nothing else."""
     try:
         found.validate(full=True)
         return found, range(row, row + found.num_rows)
