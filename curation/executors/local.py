@@ -1,18 +1,20 @@
 """Tasks on this machine: in the driver's own process, or in a small pool of worker processes.
 
-Workers are plain spawned processes with one pipe each. A worker that dies is replaced and its task reported
-lost; a driver that dies takes its workers with it, because their pipe ends.
+Workers are fresh Python processes with one socket each. They do not import the caller's script (payloads
+carry its functions), so a script needs no `if __name__ == "__main__"` guard. A worker that dies is replaced
+and its task reported lost; a driver that dies takes its workers with it, because their socket ends.
 """
 
 from __future__ import annotations
 
 import itertools
-import multiprocessing as mp
 import os
+import socket
+import subprocess
+import sys
 from collections import deque
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any
 
 from curation.executors import Reply, call
 
@@ -43,7 +45,7 @@ class InlineExecutor:
 
 @dataclass
 class _Worker:
-    process: Any
+    process: subprocess.Popen[bytes]
     pipe: Connection
     ticket: int | None = None
 
@@ -55,7 +57,6 @@ class LocalExecutor:
         if workers < 1:
             raise ValueError(f"workers={workers}: a pool needs at least one")
         self.slots = workers
-        self._context = mp.get_context("spawn")
         self._tickets = itertools.count()
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._pool: list[_Worker] = []
@@ -67,11 +68,17 @@ class LocalExecutor:
         return ticket
 
     def _start(self) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs, os.getpid()), daemon=True)
-        process.start()
+        ours, theirs = socket.socketpair()
+        path = os.pathsep.join(p or os.getcwd() for p in sys.path)
+        code = f"from curation.executors.local import serve; serve({theirs.fileno()})"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONPATH": path},
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
+        )
         theirs.close()
-        worker = _Worker(process, ours)
+        worker = _Worker(process, Connection(ours.detach()))
         self._pool.append(worker)
         return worker
 
@@ -103,7 +110,7 @@ class LocalExecutor:
                 replies.append(Reply(ticket, kind, value, error, trace))
             except (EOFError, ConnectionResetError, OSError):
                 self._discard(worker)
-                code = worker.process.exitcode
+                code = worker.process.returncode
                 replies.append(
                     Reply(ticket, "lost", error=f"worker process {worker.process.pid} died ({code})")
                 )
@@ -113,10 +120,11 @@ class LocalExecutor:
     def _discard(self, worker: _Worker) -> None:
         self._pool.remove(worker)
         worker.pipe.close()
-        worker.process.join(1)
-        if worker.process.is_alive():
+        try:
+            worker.process.wait(2)
+        except subprocess.TimeoutExpired:
             worker.process.kill()
-            worker.process.join()
+            worker.process.wait()
 
     @property
     def pids(self) -> list[int]:
@@ -130,17 +138,18 @@ class LocalExecutor:
             self._discard(worker)
 
 
-def _serve(pipe: Connection, driver: int) -> None:
-    """A worker's life: payloads in, replies out, until the driver closes the pipe or is gone."""
+def serve(handle: int) -> None:
+    """A worker's life: payloads in, replies out, until the driver closes the socket or is gone."""
     import signal
     import threading
     import time
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    pipe, driver = Connection(handle), os.getppid()
 
-    def watch() -> None:
+    def watch() -> None:  # a driver killed while this worker computes
         while os.getppid() == driver:
-            time.sleep(1)
+            time.sleep(0.5)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
