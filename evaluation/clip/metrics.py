@@ -22,7 +22,7 @@ class MetricError(ValueError):
 
 @dataclass(frozen=True)
 class Measure:
-    """value: the metric; n: examples; influence: float64 [n], or None where the error is not a sum of parts."""
+    """value: the metric; n: examples; influence: float64 [n], None where the error is not a sum of parts."""
 
     value: float
     stderr: float

@@ -41,14 +41,12 @@ class Pixels:
         width, height = rgb.size
         if self.resize == "squash" or width == height:
             return np.asarray(rgb.resize((self.size, self.size), Image.Resampling.BICUBIC))
-        longer_is_target = self.resize == "pad"
-        side = max(width, height) if longer_is_target else min(width, height)
+        side = max(width, height) if self.resize == "pad" else min(width, height)
+        # cut the longer side down to whole pixels and round the offset: torchvision's Resize and CenterCrop do
         scaled = rgb.resize(
-            (max(1, round(width * self.size / side)), max(1, round(height * self.size / side))),
-            Image.Resampling.BICUBIC,
+            (max(1, width * self.size // side), max(1, height * self.size // side)), Image.Resampling.BICUBIC
         )
         square = Image.new("RGB", (self.size, self.size), (255, 255, 255))
-        # round, not floor: torchvision's CenterCrop rounds, and open_clip evaluates with it
         square.paste(
             scaled, (round((self.size - scaled.width) / 2.0), round((self.size - scaled.height) / 2.0))
         )
