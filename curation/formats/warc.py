@@ -1,0 +1,445 @@
+"""WARC and WET, plain or gzip: pages as crawled, and text as Common Crawl extracted it.
+
+Records and gzip members are walked here, HTTP (chunked transfer, content encodings, charset) is fastwarc's.
+The walk exists because readers stop at the first damage: here one damaged gzip member is one quarantined
+record with its byte offset, and reading resumes at the next member that inflates to a WARC header. A member
+is believed only when its checksum holds.
+
+``response`` records are rows of a WARC, ``conversion`` records rows of a WET; other records are no rows.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+import pyarrow as pa
+import xxhash
+
+from curation import storage
+from curation.formats.common import Bad, FormatError, OnBad, row_id, sample
+from curation.formats.compression import GZIP_MAGIC, codec
+
+if TYPE_CHECKING:
+    from curation.shards import Shard
+
+MAX_RECORD_BYTES = 64 << 20
+_READ = 1 << 18
+_OUT = 1 << 20
+_HOLD = 32 << 20  # a member's records wait for its checksum up to this size, and stream beyond it
+_MAX_HEADER = 1 << 20
+_ID_HEADER = "winnow-id"  # rows written by us keep their id when they are read again
+
+WARC_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("url", pa.string()),
+        ("date", pa.string()),
+        ("http_charset", pa.string()),
+        ("content_type", pa.string()),
+        ("content", pa.binary()),
+    ]
+)
+WET_SCHEMA = pa.schema(
+    [("id", pa.string()), ("url", pa.string()), ("date", pa.string()), ("text", pa.string())]
+)
+
+
+def schema(shard: Shard) -> pa.Schema:
+    """Fixed: id, url, date and the HTTP body with its type and charset; for a WET id, url, date, text."""
+    return WET_SCHEMA if shard.format == "wet" else WARC_SCHEMA
+
+
+def read(
+    shard: Shard,
+    target: pa.Schema,
+    batch_bytes: int,
+    bad: OnBad,
+    unread: Counter[str],
+    max_record_bytes: int = MAX_RECORD_BYTES,
+) -> Iterator[pa.RecordBatch]:
+    """Batches of about ``batch_bytes`` of content. Positions are byte offsets of the gzip member or record."""
+    to_row = _page if schema(shard) is WARC_SCHEMA else _text
+    rows: list[dict[str, Any]] = []
+    held = 0
+    with storage.open_read(shard.url) as file:
+        walk = _gzip_records if codec(shard.url) == "gz" else _plain_records
+        for found in walk(file, max_record_bytes):
+            where = _place(found.offset, found.inner)
+            if isinstance(found, _Damage):
+                bad(Bad(shard.name, found.offset, f"{found.error} at {where}", sample=sample(found.head)))
+                continue
+            try:
+                row = to_row(found, max_record_bytes)
+            except (OSError, ValueError) as error:
+                text = f"record at {where}: {error}"
+                bad(Bad(shard.name, found.offset, text, sample=sample(found.body)))
+                continue
+            if row is None:
+                continue
+            if not row["id"]:
+                place = f"{found.offset}+{found.inner}" if found.inner else found.offset
+                row["id"] = row_id(shard.name, place)
+            rows.append(row)
+            held += len(found.body)
+            if held >= batch_bytes:
+                yield _batch(rows, target)
+                rows, held = [], 0
+    if rows:
+        yield _batch(rows, target)
+
+
+def _place(offset: int, inner: int) -> str:
+    return f"byte {offset}" + (f" (+{inner} decompressed)" if inner else "")
+
+
+def _batch(rows: list[dict[str, Any]], target: pa.Schema) -> pa.RecordBatch:
+    columns = [pa.array([row.get(f.name) for row in rows], f.type) for f in target]
+    return pa.RecordBatch.from_arrays(columns, schema=target)
+
+
+# ---------------------------------------------------------------- record → row
+
+
+@dataclass
+class _Record:
+    """A whole record: its header fields (lower-case names), its block, and where it lies."""
+
+    offset: int
+    inner: int
+    fields: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class _Damage:
+    """A stretch that is no record."""
+
+    offset: int
+    inner: int
+    error: str
+    head: bytes | None = None
+
+
+def _page(record: _Record, limit: int) -> dict[str, Any] | None:
+    fields = record.fields
+    if fields.get("warc-type", "").lower() != "response":
+        return None
+    if not fields.get("content-type", "application/http").lower().startswith("application/http"):
+        return None  # e.g. the answer of a name server
+    if not record.body.startswith(b"HTTP/"):
+        raise ValueError("a response without an HTTP status line")
+    kind, charset, content = _http(record.body, limit)
+    return {**_common(fields), "http_charset": charset, "content_type": kind, "content": content}
+
+
+def _text(record: _Record, limit: int) -> dict[str, Any] | None:
+    if record.fields.get("warc-type", "").lower() != "conversion":
+        return None
+    return {**_common(record.fields), "text": record.body.decode("utf-8")}
+
+
+def _common(fields: dict[str, str]) -> dict[str, Any]:
+    url = fields.get("warc-target-uri")
+    given = fields.get(_ID_HEADER)
+    return {
+        "id": unquote(given) if given else None,
+        "url": url.strip("<>") if url else None,  # WARC 1.0 wrote it in angle brackets
+        "date": fields.get("warc-date"),
+    }
+
+
+_ENVELOPE = b"WARC/1.0\r\nWARC-Type: response\r\nContent-Type: application/http\r\nContent-Length: %d\r\n\r\n"
+_CHUNK = re.compile(rb"\s*[0-9a-fA-F]+[ \t]*(;[^\r\n]*)?\r?\n")
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a]")
+
+
+def _http(block: bytes, limit: int) -> tuple[str | None, str | None, bytes]:
+    """(content type, charset, decoded body) of an HTTP response."""
+    try:
+        return _decode(block, limit, "all")
+    except OSError as problem:
+        # Crawlers store bodies decoded and leave the headers that say otherwise: then take them as they lie.
+        kind, charset, raw = _decode(block, limit, "none")
+        if _BINARY.search(raw[:512]) or _CHUNK.match(raw):
+            raise ValueError(f"body does not decode as its HTTP header says ({problem})") from problem
+        return kind, charset, raw
+
+
+def _decode(block: bytes, limit: int, decode: Any) -> tuple[str | None, str | None, bytes]:
+    from fastwarc.warc import ArchiveIterator
+
+    whole = io.BytesIO(b"".join((_ENVELOPE % len(block), block, b"\r\n\r\n")))
+    record = next(iter(ArchiveIterator(whole, parse_http=True, auto_decode=decode)), None)
+    if record is None:
+        raise ValueError("no HTTP response could be parsed")
+    content = record.reader.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"decoded body is over the limit of {limit} bytes (max_record_bytes)")
+    return record.http_content_type, record.http_charset, content
+
+
+# ---------------------------------------------------------------- bytes → records
+
+_LENGTH = re.compile(rb"^content-length[ \t]*:[ \t]*(\d{1,18})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+_HEADER_END = re.compile(rb"\r\n\r\n|\n\n")
+_NEXT = re.compile(rb"\n(?=WARC/\d)")
+
+
+class _Splitter:
+    """Cuts decompressed bytes into records as they come; resumes at the next ``WARC/`` line after damage."""
+
+    def __init__(self, offset: int, max_record: int, compressed: bool) -> None:
+        self._offset = offset
+        self._compressed = compressed
+        self._max = max_record
+        self._buffer = bytearray()
+        self._at = 0  # decompressed bytes before the buffer
+        self._skip = 0  # bytes of an over-long record still to pass over
+        self._lost: tuple[int, str, bytes] | None = None  # a damaged stretch: where, why, its head
+
+    def _where(self, at: int) -> tuple[int, int]:
+        return (self._offset, at) if self._compressed else (self._offset + at, 0)
+
+    def _drop(self, n: int) -> None:
+        del self._buffer[:n]
+        self._at += n
+
+    def feed(self, data: bytes, end: bool = False) -> Iterator[_Record | _Damage]:
+        """Records completed by ``data``; with ``end``, also what is left of the last one."""
+        if self._skip:
+            n = min(self._skip, len(data))
+            self._skip -= n
+            self._at += n
+            data = data[n:]
+        self._buffer += data
+        while self._buffer:
+            found = self._step(end)
+            if found is None:
+                break
+            if not isinstance(found, bool):
+                yield found
+        if end and self._skip:
+            yield _Damage(*self._where(self._at), "file ends inside an over-long record")
+        if end and self._lost:
+            yield self._found_again()
+
+    def _found_again(self) -> _Damage:
+        assert self._lost is not None
+        at, error, head = self._lost
+        self._lost = None
+        return _Damage(*self._where(at), error, head)
+
+    def _lose(self, error: str, passed: int) -> None:
+        """From here on nothing is believed until the next header; ``passed`` bytes are surely not one."""
+        if self._lost is None:
+            self._lost = (self._at, error, bytes(self._buffer[:1_000]))
+        self._drop(passed)
+
+    def _step(self, end: bool) -> _Record | _Damage | bool | None:
+        """One record or damage; True: progress without either; None: more bytes are needed."""
+        buffer = self._buffer
+        if self._lost is not None:
+            match = _NEXT.search(buffer)
+            if match is None:
+                keep = 0 if end else 16  # a header line may be cut by the piece's end
+                self._drop(max(0, len(buffer) - keep))
+                return None
+            self._drop(match.end())
+            return self._found_again()
+        blank = len(buffer) - len(buffer.lstrip(b"\r\n"))
+        if blank:
+            self._drop(blank)
+            return True
+        if not buffer.startswith(b"WARC/"[: len(buffer)]) or (end and len(buffer) < 5):
+            self._lose("no WARC header", 0)
+            return True
+        header = _HEADER_END.search(buffer, 0, _MAX_HEADER)
+        if header is None:
+            if len(buffer) < _MAX_HEADER and not end:
+                return None
+            self._lose("record header without an end", 5)
+            return True
+        head = bytes(buffer[: header.start()])
+        length = _LENGTH.search(head)
+        if length is None:
+            self._lose("record header without Content-Length", 5)
+            return True
+        start, stop = header.end(), header.end() + int(length.group(1))
+        if stop - start > self._max:
+            damage = _Damage(
+                *self._where(self._at),
+                f"record of {stop - start} bytes is over the limit of {self._max} (max_record_bytes)",
+                head[:1_000],
+            )
+            self._skip = max(0, stop - len(buffer))
+            self._drop(min(stop, len(buffer)))
+            return damage
+        if len(buffer) < stop + 16 and not end:
+            return None
+        after = buffer[stop : stop + 16]
+        if len(buffer) < stop or (after.lstrip(b"\r\n") and not after.lstrip(b"\r\n").startswith(b"WARC/")):
+            # Too short, or what follows is no record: the length is wrong, so look inside for the next header.
+            short = len(buffer) < stop
+            self._lose("truncated record" if short else "record whose length does not lead to the next", 5)
+            return True
+        record = _Record(*self._where(self._at), _fields(head), bytes(buffer[start:stop]))
+        self._drop(stop)
+        return record
+
+
+def _fields(head: bytes) -> dict[str, str]:
+    fields = {}
+    for line in head.split(b"\n")[1:]:
+        name, colon, value = line.partition(b":")
+        if colon:
+            fields[name.strip().lower().decode("latin-1")] = value.strip().decode("utf-8", "replace")
+    return fields
+
+
+def _plain_records(file: IO[bytes], max_record: int) -> Iterator[_Record | _Damage]:
+    splitter = _Splitter(0, max_record, compressed=False)
+    while data := file.read(_OUT):
+        yield from splitter.feed(data)
+    yield from splitter.feed(b"", end=True)
+
+
+def _gzip_records(file: IO[bytes], max_record: int) -> Iterator[_Record | _Damage]:
+    data = b""  # compressed bytes read and not yet inflated
+    offset = 0  # of data[0] in the file
+    while True:
+        if not data:
+            data = file.read(_READ)
+            if not data:
+                return
+        if not data[0]:  # zero padding between or after members
+            rest = data.lstrip(b"\0")
+            offset += len(data) - len(rest)
+            data = rest
+            continue
+        start = offset
+        splitter = _Splitter(start, max_record, compressed=True)
+        inflate = zlib.decompressobj(wbits=31)
+        held: list[_Record | _Damage] = []
+        size, error = 0, None
+        while not inflate.eof:
+            if not data:
+                data = file.read(_READ)
+            try:
+                out = inflate.decompress(data, _OUT)
+            except zlib.error as problem:
+                error = f"corrupt gzip member ({problem})"
+                break
+            if not data and not out:
+                error = "truncated gzip member"
+                break
+            rest = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
+            offset += len(data) - len(rest)
+            data = rest
+            held += splitter.feed(out)
+            size += len(out)
+            if size > _HOLD:
+                yield from held
+                held = []
+        if error is None:
+            yield from held
+            yield from splitter.feed(b"", end=True)
+            continue
+        if error.startswith("truncated"):
+            yield from held  # whole records before the cut
+        yield _Damage(start, 0, error, None)
+        found = _next_member(file, start + 1)
+        if found is None:
+            return
+        file.seek(found)
+        offset, data = found, b""
+
+
+def _next_member(file: IO[bytes], at: int) -> int | None:
+    """The offset of the next gzip member, at or after ``at``, that inflates to the beginning of a record."""
+    file.seek(at)
+    window = b""
+    while piece := file.read(_OUT):
+        window += piece
+        base = at + len(window)  # offset after the window
+        found = window.find(GZIP_MAGIC)
+        while found >= 0:
+            candidate = base - len(window) + found
+            if _is_record(file, candidate):
+                return candidate
+            found = window.find(GZIP_MAGIC, found + 1)
+        file.seek(base)
+        keep = len(GZIP_MAGIC) - 1
+        at, window = base - min(keep, len(window)), window[-keep:]
+    return None
+
+
+def _is_record(file: IO[bytes], offset: int) -> bool:
+    file.seek(offset)
+    try:
+        return zlib.decompressobj(wbits=31).decompress(file.read(1 << 16), 64).startswith(b"WARC/")
+    except zlib.error:
+        return False
+
+
+# ---------------------------------------------------------------- writing
+
+
+class Writer:
+    """One gzip member a record: responses from a ``content`` column, else conversions from ``text``."""
+
+    def __init__(self, file: IO[bytes], schema: pa.Schema) -> None:
+        names = set(schema.names)
+        self._column = "content" if "content" in names else "text"
+        missing = {"id", self._column} - names
+        if missing:
+            raise FormatError(
+                f"WARC needs the columns id and content (or text); missing: {', '.join(sorted(missing))}; "
+                f"there are: {', '.join(schema.names)}"
+            )
+        self._file = file
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        for row in batch.to_pylist():
+            body = row[self._column] or b""
+            self._file.write(_member(row, body.encode() if isinstance(body, str) else body, self._column))
+
+    def close(self) -> None:
+        pass  # members end by themselves
+
+
+def _member(row: dict[str, Any], body: bytes, column: str) -> bytes:
+    digest = xxhash.xxh3_128_hexdigest(row["id"].encode())
+    uuid = "-".join((digest[:8], digest[8:12], digest[12:16], digest[16:20], digest[20:]))
+    page = column == "content"
+    if page:
+        kind = _clean(row.get("content_type") or "application/octet-stream")
+        charset = row.get("http_charset")
+        http = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}" + (
+            f"; charset={_clean(charset)}" if charset else ""
+        )
+        body = f"{http}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    lines = ["WARC/1.0", f"WARC-Type: {'response' if page else 'conversion'}"]
+    if row.get("url"):
+        lines.append(f"WARC-Target-URI: {_clean(row['url'])}")
+    lines += [
+        f"WARC-Date: {_clean(str(row.get('date') or '1970-01-01T00:00:00Z'))}",
+        f"WARC-Record-ID: <urn:uuid:{uuid}>",
+        f"Winnow-ID: {quote(row['id'], safe='/:+=@,;!$()*~')}",
+        f"Content-Type: {'application/http; msgtype=response' if page else 'text/plain; charset=utf-8'}",
+        f"Content-Length: {len(body)}",
+    ]
+    deflate = zlib.compressobj(6, zlib.DEFLATED, 31)  # zlib writes mtime 0
+    record = "\r\n".join(lines).encode() + b"\r\n\r\n" + body + b"\r\n\r\n"
+    return deflate.compress(record) + deflate.flush()
+
+
+def _clean(value: str) -> str:
+    """A header value cannot hold line ends."""
+    return value.replace("\r", "%0D").replace("\n", "%0A")
