@@ -1,0 +1,263 @@
+"""Gopher (MassiveText) quality and repetition: every score kept, and the published rules as ready-made keeps.
+
+Source: Rae et al. 2021, "Scaling Language Models: Methods, Analysis & Insights from Training Gopher"
+(arXiv 2112.11446), appendix A1.1 and table A1. Where the paper leaves a choice open, the choice is datatrove's
+(the code behind FineWeb), so that its decisions are reproduced when its words are given:
+
+* ratios over words divide by all tokens, punctuation tokens included; ``n_words`` and ``mean_word_length`` look
+  only at tokens that hold a letter, mark or number;
+* ``n_stop_words`` counts *distinct* stop words, compared as written ("The" is not "the");
+* the first copy of a line, paragraph or n-gram is not a duplicate; fractions divide by the code points of the
+  whole text, white space included; when two n-grams are equally frequent the earlier one is "the top";
+* duplicate n-grams (5 … 10) are walked left to right: one met before adds its characters and is stepped over.
+
+One deviation: two n-grams are equal when their words are equal one by one; datatrove compares the words joined
+without a space, so that "a bc" would equal "ab c".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+import curation as c
+from filters.text import codepoints
+from filters.text.buffers import utf8
+
+STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
+WORDS = ("unicode", "whitespace")
+
+QUALITY_TYPE = pa.struct(
+    [
+        ("n_words", pa.int64()),
+        ("n_tokens", pa.int64()),
+        ("mean_word_length", pa.float64()),
+        ("hash_ratio", pa.float64()),
+        ("ellipsis_ratio", pa.float64()),
+        ("bullet_line_ratio", pa.float64()),
+        ("ellipsis_line_ratio", pa.float64()),
+        ("alpha_word_ratio", pa.float64()),
+        ("n_stop_words", pa.int64()),
+    ]
+)
+REPETITION_TYPE = pa.struct(
+    [
+        ("n_chars", pa.int64()),
+        ("dup_para_frac", pa.float64()),
+        ("dup_para_char_frac", pa.float64()),
+        ("dup_line_frac", pa.float64()),
+        ("dup_line_char_frac", pa.float64()),
+        *((f"top_{n}_gram", pa.float64()) for n in (2, 3, 4)),
+        *((f"dup_{n}_gram", pa.float64()) for n in (5, 6, 7, 8, 9, 10)),
+    ]
+)
+
+
+def gopher_scores(
+    text: pa.Array | pa.ChunkedArray,
+    *,
+    words: str | pa.ListArray = "unicode",
+    stop_words: tuple[str, ...] = STOP_WORDS,
+    quality: bool = True,
+    repetition: bool = True,
+    symbols: str | None = None,
+) -> dict[str, pa.StructArray]:
+    """Score a string column: ``{"gopher": …, "repetition": …}``, one struct a row; null text gives null.
+
+    ``words``: ``"unicode"`` (default: runs of letters, marks and digits; one token per character in scripts
+    without spaces; each run of one punctuation mark is a token; see ``codepoints``), ``"whitespace"`` (as
+    ``str.split``), or a list<string> column that brings each row's words.
+    ``symbols``: characters that alone do not make a word (default: all but letters, marks and numbers).
+
+    Raises TypeError for a column that is not text, ValueError for an unknown ``words``.
+    """
+    from filters.text import kernels
+
+    if isinstance(text, pa.ChunkedArray):
+        text = text.combine_chunks()
+    column = utf8(text)
+    table = codepoints.load(symbols)
+    given = utf8(pa.array([], pa.string()))
+    given_docs = np.zeros(1, np.int64)
+    if isinstance(words, pa.ListArray | pa.LargeListArray):
+        if len(words) != len(text):
+            raise ValueError(
+                f"words: {len(words)} lists for {len(text)} texts; one list of words per text is needed"
+            )
+        given, given_docs = utf8(words.values), np.asarray(words.offsets).astype(np.int64)
+        mode = kernels.NOTHING
+    elif words in WORDS:
+        mode = kernels.UNICODE if words == "unicode" else kernels.WHITESPACE
+    else:
+        raise ValueError(
+            f"words={words!r}: expected one of {', '.join(map(repr, WORDS))}, or a list<string> column"
+        )
+    stops, shift = _stop_table(stop_words if quality else (), table)
+    n = len(text)
+    quality_rows = np.empty((n if quality else 0, len(kernels.QUALITY)))
+    repetition_rows = np.empty((n if repetition else 0, len(kernels.REPETITION)))
+    kernels.gopher(
+        column.data, column.offsets, mode, given.data, given.offsets, given_docs, table.pages, table.classes,
+        stops, shift, quality, repetition, quality_rows, repetition_rows,
+    )  # fmt: skip
+    out = {}
+    if quality:
+        out["gopher"] = _struct(quality_rows, QUALITY_TYPE, text)
+    if repetition:
+        out["repetition"] = _struct(repetition_rows, REPETITION_TYPE, text)
+    return out
+
+
+def _stop_table(stop_words: tuple[str, ...], table: codepoints.Classes) -> tuple[np.ndarray, np.uint64]:
+    """Open-addressing table of token hashes, at most a quarter full, and the shift that gives a hash's slot."""
+    from filters.text import kernels
+
+    bits = 3
+    while (1 << bits) < 4 * len(stop_words):
+        bits += 1
+    slots = np.zeros(1 << bits, np.uint64)
+    if stop_words:
+        column = utf8(pa.array(stop_words, pa.string()))
+        for value in kernels.token_hashes(column.data, column.offsets, table.pages, table.classes):
+            slot = int(value) >> (64 - bits)
+            while slots[slot] not in (0, value):
+                slot = (slot + 1) % len(slots)
+            slots[slot] = value
+    return slots, np.uint64(64 - bits)
+
+
+def _struct(rows: np.ndarray, kind: pa.StructType, text: pa.Array) -> pa.StructArray:
+    columns = [
+        pa.array(
+            np.ascontiguousarray(rows[:, i]).astype(field.type.to_pandas_dtype(), copy=False), field.type
+        )
+        for i, field in enumerate(kind)
+    ]
+    mask = text.is_null() if text.null_count else None
+    return pa.StructArray.from_arrays(columns, fields=list(kind), mask=mask)
+
+
+@dataclass(frozen=True)
+class Gopher(c.Model):
+    """Score both families in one pass over the text: struct columns ``gopher`` and ``repetition``."""
+
+    words: str = "unicode"
+    stop_words: tuple[str, ...] = STOP_WORDS
+    inputs = ("text",)
+    outputs = {"gopher": QUALITY_TYPE, "repetition": REPETITION_TYPE}
+    uses = ("filters.text.kernels", "filters.text.codepoints")
+
+    def __post_init__(self) -> None:
+        _check_words(self.words)
+
+    def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
+        return dict(gopher_scores(batch.column("text"), words=self.words, stop_words=tuple(self.stop_words)))
+
+
+@dataclass(frozen=True)
+class GopherQuality(c.Model):
+    """Score the quality family: struct column ``gopher``."""
+
+    words: str = "unicode"
+    stop_words: tuple[str, ...] = STOP_WORDS
+    inputs = ("text",)
+    outputs = {"gopher": QUALITY_TYPE}
+    uses = ("filters.text.kernels", "filters.text.codepoints")
+
+    def __post_init__(self) -> None:
+        _check_words(self.words)
+
+    def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
+        text, stop_words = batch.column("text"), tuple(self.stop_words)
+        return dict(gopher_scores(text, words=self.words, stop_words=stop_words, repetition=False))
+
+
+@dataclass(frozen=True)
+class GopherRepetition(c.Model):
+    """Score the repetition family: struct column ``repetition``."""
+
+    words: str = "unicode"
+    inputs = ("text",)
+    outputs = {"repetition": REPETITION_TYPE}
+    uses = ("filters.text.kernels", "filters.text.codepoints")
+
+    def __post_init__(self) -> None:
+        _check_words(self.words)
+
+    def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
+        return dict(gopher_scores(batch.column("text"), words=self.words, quality=False))
+
+
+def _check_words(words: Any) -> None:
+    if words not in WORDS:
+        raise ValueError(f"words={words!r}: expected one of {', '.join(map(repr, WORDS))}")
+
+
+gopher = Gopher
+gopher_quality = GopherQuality
+gopher_repetition = GopherRepetition
+
+
+def gopher_quality_rules(
+    min_words: int = 50,
+    max_words: int = 100_000,
+    min_mean_word_length: float = 3,
+    max_mean_word_length: float = 10,
+    max_symbol_ratio: float = 0.1,
+    max_bullet_lines: float = 0.9,
+    max_ellipsis_lines: float = 0.3,
+    min_alpha_words: float = 0.8,
+    min_stop_words: int = 2,
+) -> list[c.Keep]:
+    """The published quality rules over column ``gopher``; every bound is inclusive."""
+    return [
+        c.keep(f"gopher.n_words >= {min_words!r}", reason="gopher: too few words"),
+        c.keep(f"gopher.n_words <= {max_words!r}", reason="gopher: too many words"),
+        c.keep(f"gopher.mean_word_length >= {min_mean_word_length!r}", reason="gopher: words too short"),
+        c.keep(f"gopher.mean_word_length <= {max_mean_word_length!r}", reason="gopher: words too long"),
+        c.keep(f"gopher.hash_ratio <= {max_symbol_ratio!r}", reason="gopher: too many hashes"),
+        c.keep(f"gopher.ellipsis_ratio <= {max_symbol_ratio!r}", reason="gopher: too many ellipses"),
+        c.keep(f"gopher.bullet_line_ratio <= {max_bullet_lines!r}", reason="gopher: too many bullet lines"),
+        c.keep(f"gopher.ellipsis_line_ratio <= {max_ellipsis_lines!r}", reason="gopher: too many cut lines"),
+        c.keep(
+            f"gopher.alpha_word_ratio >= {min_alpha_words!r}", reason="gopher: too few words with a letter"
+        ),
+        c.keep(f"gopher.n_stop_words >= {min_stop_words!r}", reason="gopher: too few stop words"),
+    ]
+
+
+def gopher_repetition_rules(
+    dup_para_frac: float = 0.30,
+    dup_para_char_frac: float = 0.20,
+    dup_line_frac: float = 0.30,
+    dup_line_char_frac: float = 0.20,
+    top_n_grams: tuple[float, ...] = (0.20, 0.18, 0.16),
+    dup_n_grams: tuple[float, ...] = (0.15, 0.14, 0.13, 0.12, 0.11, 0.10),
+) -> list[c.Keep]:
+    """The published repetition rules over column ``repetition``; every bound is inclusive.
+
+    ``top_n_grams``: bounds for n = 2, 3, 4; ``dup_n_grams``: for n = 5 … 10 (a shorter tuple checks fewer n).
+    """
+    fixed = {
+        "dup_para_frac": (dup_para_frac, "repeated paragraphs"),
+        "dup_para_char_frac": (dup_para_char_frac, "text in repeated paragraphs"),
+        "dup_line_frac": (dup_line_frac, "repeated lines"),
+        "dup_line_char_frac": (dup_line_char_frac, "text in repeated lines"),
+    }
+    top = {
+        f"top_{n}_gram": (bound, f"top {n}-gram") for n, bound in zip((2, 3, 4), top_n_grams, strict=False)
+    }
+    dup = {
+        f"dup_{n}_gram": (bound, f"repeated {n}-grams")
+        for n, bound in zip((5, 6, 7, 8, 9, 10), dup_n_grams, strict=False)
+    }
+    return [
+        c.keep("repetition.n_chars > 0", reason="empty text"),
+        *(
+            c.keep(f"repetition.{name} <= {bound!r}", reason=f"repetition: {reason}")
+            for name, (bound, reason) in (fixed | top | dup).items()
+        ),
+    ]

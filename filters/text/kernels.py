@@ -1,0 +1,684 @@
+"""Compiled passes over the UTF-8 buffers of an Arrow string column. No Python object per document.
+
+``scan`` reads each byte of a document once and leaves, in scratch arrays that are re-used for the next document:
+
+* per token: a 64-bit hash and its length in code points (``word_hash``, ``word_chars``);
+* per line (maximal run without ``\\n``) and per paragraph (runs parted by two or more ``\\n``, outer white space
+  stripped): the same two numbers;
+* counts that any rule family can read (``COUNTS``).
+
+Rule families (``gopher_quality``, ``gopher_repetition`` here; others beside them later) turn those into scores
+and never look at the bytes again. Equality of words, lines and paragraphs is equality of 64-bit hashes.
+
+Duplicate n-grams, n = 2…10, need one hash-table pass over all words (n = 2). After it, position i can hold a
+repeated (n+1)-gram only if repeated n-grams start at i and i+1, and then the pair of their identities *is* the
+identity of the (n+1)-gram: each further n costs only as much as the text repeats itself, without new hashing.
+
+Readable oracles of every number here: ``tests/filters/oracle.py``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from filters.text.codepoints import (
+    ALPHA,
+    BREAK,
+    DIGIT,
+    EXTEND,
+    KIND,
+    OTHER,
+    SEPARATOR,
+    SINGLE,
+    SOLID,
+    SPACE,
+    WORD,
+)
+
+# How tokens are cut.
+UNICODE, WHITESPACE, WHOLE, NOTHING = range(4)
+
+# Rows of the counts of one document.
+(
+    N_CHARS,  # code points
+    N_TOKENS,  # tokens, punctuation tokens included
+    N_WORDS,  # tokens with a SOLID character
+    WORD_CHARS,  # code points in those
+    N_ALPHA,  # tokens with an ALPHA character
+    N_STOP,  # distinct stop words present
+    N_HASH,  # '#'
+    N_ELLIPSIS,  # '…' and non-overlapping '...'
+    N_SPLIT_LINES,  # lines as str.splitlines cuts them
+    N_BULLET,  # of those: starting (after white space) with '•' or '-'
+    N_ELLIPSIS_LINES,  # of those: ending (before white space) with '…' or '...'
+    N_LINES,  # runs without '\n', as re.split('\n+') cuts them
+    N_PARAGRAPHS,  # as re.split('\n{2,}', text.strip()) cuts them
+    N_NEWLINES,  # '\n'
+) = range(14)
+COUNTS = 14
+
+QUALITY = (
+    "n_words",
+    "n_tokens",
+    "mean_word_length",
+    "hash_ratio",
+    "ellipsis_ratio",
+    "bullet_line_ratio",
+    "ellipsis_line_ratio",
+    "alpha_word_ratio",
+    "n_stop_words",
+)
+REPETITION = (
+    "n_chars",
+    "dup_para_frac",
+    "dup_para_char_frac",
+    "dup_line_frac",
+    "dup_line_char_frac",
+    "top_2_gram",
+    "top_3_gram",
+    "top_4_gram",
+    "dup_5_gram",
+    "dup_6_gram",
+    "dup_7_gram",
+    "dup_8_gram",
+    "dup_9_gram",
+    "dup_10_gram",
+)
+
+_U = np.uint64
+_SEED = _U(0xCBF29CE484222325)
+_PRIME = _U(0x100000001B3)
+_STEP = _U(0x9E3779B97F4A7C15)
+_MIX1 = _U(0xFF51AFD7ED558CCD)
+_MIX2 = _U(0xC4CEB9FE1A85EC53)
+_S32 = _U(32)
+_S29 = _U(29)
+_ONE = _U(1)
+_NEWLINE = _U(0x2545F4914F6CDD1D)
+
+_DOT, _ELLIPSIS, _HASH, _BULLET, _DASH = 0x2E, 0x2026, 0x23, 0x2022, 0x2D
+_COMMA, _APOSTROPHE, _QUOTE = 0x2C, 0x27, 0x2019
+
+
+@njit(cache=True, nogil=True)
+def _mix(h):
+    h ^= h >> _S32
+    h *= _MIX1
+    h ^= h >> _S29
+    h *= _MIX2
+    return h ^ (h >> _S32)
+
+
+@njit(cache=True, nogil=True)
+def _chain(h, atom):
+    """Order-dependent combination of well-mixed hashes."""
+    return (h ^ atom) * _STEP
+
+
+@njit(cache=True, nogil=True)
+def _decode(b0, b1, b2, b3):
+    """Code point and size of the character of these bytes (0 past the end); U+FFFD of size 1 if malformed."""
+    b0, b1, b2, b3 = np.int64(b0), np.int64(b1), np.int64(b2), np.int64(b3)
+    if b0 < 0x80:
+        return b0, np.int64(1)
+    if b0 >= 0xC2 and b0 < 0xE0 and (b1 & 0xC0) == 0x80:
+        return ((b0 & 0x1F) << 6) | (b1 & 0x3F), np.int64(2)
+    if b0 >= 0xE0 and b0 < 0xF0 and (b1 & 0xC0) == 0x80 and (b2 & 0xC0) == 0x80:
+        return ((b0 & 0x0F) << 12) | ((b1 & 0x3F) << 6) | (b2 & 0x3F), np.int64(3)
+    if b0 >= 0xF0 and b0 < 0xF5 and (b1 & 0xC0) == 0x80 and (b2 & 0xC0) == 0x80 and (b3 & 0xC0) == 0x80:
+        cp = ((b0 & 0x07) << 18) | ((b1 & 0x3F) << 12) | ((b2 & 0x3F) << 6) | (b3 & 0x3F)
+        if cp <= 0x10FFFF:
+            return cp, np.int64(4)
+    return np.int64(0xFFFD), np.int64(1)
+
+
+# Helpers take scalars only: an array handed to a helper inside the loop costs reference counting per character.
+@njit(cache=True, nogil=True)
+def scan(
+    data,
+    start,
+    end,
+    mode,
+    pages,
+    classes,
+    stops,
+    stop_shift,
+    stop_seen,
+    stamp,
+    word_hash,
+    word_chars,
+    line_hash,
+    line_chars,
+    para_hash,
+    para_chars,
+    counts,
+):
+    """Read one document ``data[start:end]``; fill the arrays and add to ``counts``.
+
+    The text is cut into *atoms*: a word, a single-character word, a run of one symbol, a control character, a
+    white-space character. ``mode`` says how atoms make tokens: UNICODE (each but the last two is one), WHITESPACE
+    (those between white space are merged, as ``str.split``), WHOLE (the text is one token, and only token counts
+    change), NOTHING (no tokens, they come from elsewhere). Tokens are appended at ``counts[N_TOKENS]``.
+
+    ``stops`` is an open-addressing table of token hashes (0: empty slot), ``stop_seen[slot]`` the last ``stamp``
+    under which that stop word was met. Returns False when an array is too small: grow and start again.
+    """
+    word_room = word_hash.shape[0]
+    line_room = line_hash.shape[0]
+    stop_mask = stops.shape[0] - 1
+    n_chars = np.int64(0)
+    # the open atom: its kind (-1: none), first character, hash, length, classes of its characters
+    atom_kind = np.int64(-1)
+    atom_cp = np.int64(0)
+    atom = _SEED
+    atom_from = np.int64(0)
+    atom_flags = np.int64(0)
+    run = np.int64(0)  # how often its first character is repeated
+    extended = False
+    before = np.int64(0)  # class of its last character
+    # the open token
+    token = _SEED
+    token_chars = np.int64(0)
+    token_flags = np.int64(0)
+    # the line of str.splitlines
+    split_start = start
+    fresh = True  # only white space so far in it
+    bullet = False  # its first other character is a bullet
+    tail = np.int64(0)  # dots at its end, white space aside; '…' counts three
+    after_cr = False
+    # the run without '\n'
+    n_lines = np.int64(0)
+    line = _SEED
+    line_from = np.int64(0)
+    # the paragraph; solid_* is its state at the last character that is not white space
+    n_paras = np.int64(0)
+    para = _SEED
+    para_from = np.int64(-1)  # -1: still in the white space before the text
+    solid_para = _SEED
+    solid_chars = np.int64(0)
+    solid_index = np.int64(0)
+    solid_from = np.int64(0)
+
+    i = start
+    while True:
+        # ---- the next character; the end of the text acts as one more white space
+        if i < end:
+            b = data[i]
+            if b < 0x80:
+                cp = np.int64(b)
+                size = np.int64(1)
+                c = np.int64(classes[cp])
+            else:
+                b1 = data[i + 1] if i + 1 < end else np.uint8(0)
+                b2 = data[i + 2] if i + 2 < end else np.uint8(0)
+                b3 = data[i + 3] if i + 3 < end else np.uint8(0)
+                cp, size = _decode(b, b1, b2, b3)
+                c = np.int64(classes[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)])
+        else:
+            cp = np.int64(-1)
+            size = np.int64(0)
+            c = np.int64(SEPARATOR | SPACE)
+        kind = c & KIND
+
+        # ---- does it continue the open atom?
+        if atom_kind == WORD:
+            goes_on = kind == WORD or kind == EXTEND
+            if (
+                not goes_on
+                and i + size < end
+                and (cp == _APOSTROPHE or cp == _QUOTE or cp == _DOT or cp == _COMMA)
+            ):
+                # a mark inside a word: don't, 3.14, 1,000
+                j = i + size
+                b1 = data[j + 1] if j + 1 < end else np.uint8(0)
+                b2 = data[j + 2] if j + 2 < end else np.uint8(0)
+                b3 = data[j + 3] if j + 3 < end else np.uint8(0)
+                acp, _ = _decode(data[j], b1, b2, b3)
+                after = np.int64(classes[(np.int64(pages[acp >> 8]) << 8) | (acp & 255)])
+                if cp == _APOSTROPHE or cp == _QUOTE:
+                    goes_on = (before & ALPHA) != 0 and (after & ALPHA) != 0 and (after & KIND) == WORD
+                else:
+                    goes_on = (before & DIGIT) != 0 and (after & DIGIT) != 0
+        elif atom_kind == OTHER and kind == OTHER:
+            goes_on = cp == atom_cp and not extended
+            run += goes_on
+        else:
+            goes_on = kind == EXTEND and (atom_kind == OTHER or atom_kind == SINGLE)
+            extended = extended or goes_on
+        if goes_on:
+            for k in range(size):
+                atom = (atom ^ _U(data[i + k])) * _PRIME
+            i += size
+            n_chars += 1
+            atom_flags |= c
+            before = c
+            if kind == WORD:
+                while i < end and data[i] < 0x80 and (classes[data[i]] & KIND) == WORD:
+                    before = np.int64(classes[data[i]])
+                    atom_flags |= before
+                    atom = (atom ^ _U(data[i])) * _PRIME
+                    i += 1
+                    n_chars += 1
+            continue
+
+        # ---- close the open atom
+        if atom_kind >= 0:
+            tail = np.int64(0)
+            if atom_kind == OTHER and mode != WHOLE:
+                if fresh:
+                    bullet = atom_cp == _BULLET or atom_cp == _DASH
+                if atom_cp == _DOT:
+                    counts[N_ELLIPSIS] += run // 3
+                    tail = np.int64(0) if extended else run
+                elif atom_cp == _ELLIPSIS:
+                    counts[N_ELLIPSIS] += run
+                    tail = np.int64(0) if extended else np.int64(3)
+                elif atom_cp == _HASH:
+                    counts[N_HASH] += run
+            fresh = False
+            atom = _mix(atom)
+            line = _chain(line, atom)
+            if para_from < 0:
+                para_from = atom_from
+                para = _SEED
+            para = _chain(para, atom)
+            solid_para = para
+            solid_chars = n_chars
+            solid_index = n_paras
+            solid_from = para_from
+            if mode != NOTHING and (atom_kind != SEPARATOR or mode != UNICODE):
+                token = _chain(token, atom)
+                token_chars += n_chars - atom_from
+                token_flags |= atom_flags
+            atom_kind = np.int64(-1)
+
+        # ---- close the open token
+        if token_chars > 0 and (mode == UNICODE or cp < 0 or (mode == WHITESPACE and (c & SPACE) != 0)):
+            n = counts[N_TOKENS]
+            if n == word_room:
+                return False
+            word_hash[n] = token
+            word_chars[n] = token_chars
+            counts[N_TOKENS] = n + 1
+            if token_flags & SOLID:
+                counts[N_WORDS] += 1
+                counts[WORD_CHARS] += token_chars
+            if token_flags & ALPHA:
+                counts[N_ALPHA] += 1
+            slot = np.int64(token >> stop_shift)
+            while stops[slot] != 0:
+                if stops[slot] == token:
+                    if stop_seen[slot] != stamp:
+                        stop_seen[slot] = stamp
+                        counts[N_STOP] += 1
+                    break
+                slot = (slot + 1) & stop_mask
+            token = _SEED
+            token_chars = np.int64(0)
+            token_flags = np.int64(0)
+        if cp < 0:
+            break
+
+        if (c & SPACE) == 0:
+            # ---- open an atom
+            atom_kind = np.int64(WORD) if kind == EXTEND else kind
+            atom_cp = cp
+            atom = _SEED
+            for k in range(size):
+                atom = (atom ^ _U(data[i + k])) * _PRIME
+            atom_from = n_chars
+            atom_flags = c
+            before = c
+            run = np.int64(1)
+            extended = False
+            after_cr = False
+            i += size
+            n_chars += 1
+            if kind == WORD:
+                while i < end and data[i] < 0x80 and (classes[data[i]] & KIND) == WORD:
+                    before = np.int64(classes[data[i]])
+                    atom_flags |= before
+                    atom = (atom ^ _U(data[i])) * _PRIME
+                    i += 1
+                    n_chars += 1
+            continue
+
+        # ---- white space
+        if mode == WHOLE:
+            token = _chain(token, _mix(_U(cp)))
+            token_chars += 1
+            i += size
+            n_chars += 1
+            continue
+        breaks = np.int64((c & BREAK) != 0)
+        if cp == 10:
+            run = np.int64(1)
+            while i + run < end and data[i + run] == 10:
+                run += 1
+            # '\r\n' is one break, and the '\r' has closed the line already
+            breaks = run - after_cr
+            if n_lines + 2 > line_room:
+                return False
+            line_hash[n_lines] = line
+            line_chars[n_lines] = n_chars - line_from
+            n_lines += 1
+            i += run
+            n_chars += run
+            counts[N_NEWLINES] += run
+            line = _SEED
+            line_from = n_chars
+            if para_from >= 0:
+                if run == 1:
+                    para = _chain(para, _NEWLINE)
+                else:
+                    para_hash[n_paras] = para
+                    para_chars[n_paras] = n_chars - run - para_from
+                    n_paras += 1
+                    para = _SEED
+                    para_from = n_chars
+            split_start = i
+        else:
+            atom = _mix(_U(cp))
+            line = _chain(line, atom)
+            para = _chain(para, atom)
+            i += size
+            n_chars += 1
+        after_cr = cp == 13
+        if breaks > 0:
+            counts[N_SPLIT_LINES] += breaks
+            counts[N_BULLET] += bullet
+            counts[N_ELLIPSIS_LINES] += tail >= 3
+            fresh = True
+            bullet = False
+            tail = np.int64(0)
+            split_start = i
+
+    if mode == WHOLE:
+        return True
+    if split_start < end:
+        counts[N_SPLIT_LINES] += 1
+        counts[N_BULLET] += bullet
+        counts[N_ELLIPSIS_LINES] += tail >= 3
+    line_hash[n_lines] = line
+    line_chars[n_lines] = n_chars - line_from
+    counts[N_LINES] = n_lines + 1
+    # the last paragraph ends with the last character that is not white space
+    para_hash[solid_index] = solid_para
+    para_chars[solid_index] = solid_chars - solid_from
+    counts[N_PARAGRAPHS] = solid_index + 1
+    counts[N_CHARS] = n_chars
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _table_bits(n):
+    bits = np.int64(3)
+    while (np.int64(1) << bits) < 2 * n:
+        bits += 1
+    return bits
+
+
+@njit(cache=True, nogil=True)
+def _duplicates(hashes, chars, n, table):
+    """How many of ``n`` units repeat an earlier one, and the code points in those."""
+    bits = _table_bits(n)
+    shift = _U(64 - bits)
+    mask = (np.int64(1) << bits) - 1
+    table[: mask + 1] = -1
+    units = np.int64(0)
+    total = np.int64(0)
+    for i in range(n):
+        h = hashes[i]
+        slot = np.int64((h * _STEP) >> shift)
+        while True:
+            first = table[slot]
+            if first < 0:
+                table[slot] = i
+                break
+            if hashes[first] == h:
+                units += 1
+                total += chars[i]
+                break
+            slot = (slot + 1) & mask
+    return units, total
+
+
+@njit(cache=True, nogil=True)
+def gopher_quality(counts, out):
+    """Scores in the order of ``QUALITY``. A ratio over nothing is 0."""
+    tokens = counts[N_TOKENS]
+    lines = counts[N_SPLIT_LINES]
+    out[0] = counts[N_WORDS]
+    out[1] = tokens
+    out[2] = counts[WORD_CHARS] / counts[N_WORDS] if counts[N_WORDS] else 0.0
+    out[3] = counts[N_HASH] / tokens if tokens else 0.0
+    out[4] = counts[N_ELLIPSIS] / tokens if tokens else 0.0
+    out[5] = counts[N_BULLET] / lines if lines else 0.0
+    out[6] = counts[N_ELLIPSIS_LINES] / lines if lines else 0.0
+    out[7] = counts[N_ALPHA] / tokens if tokens else 0.0
+    out[8] = counts[N_STOP]
+
+
+@njit(cache=True, nogil=True)
+def gopher_repetition(
+    counts,
+    word_hash,
+    word_chars,
+    line_hash,
+    line_chars,
+    para_hash,
+    para_chars,
+    table,
+    keys,
+    where,
+    owner,
+    seen,
+    out,
+):
+    """Scores in the order of ``REPETITION``, as fractions of the document's code points.
+
+    ``table`` int32 (power of two ≥ twice the tokens, lines and paragraphs), ``keys`` uint64, ``where``, ``owner``
+    and ``seen`` int32 are scratch, one entry per token.
+    """
+    out[:] = 0.0
+    n_chars = counts[N_CHARS]
+    out[0] = n_chars
+    if n_chars == 0:
+        return
+    units, chars = _duplicates(para_hash, para_chars, counts[N_PARAGRAPHS], table)
+    out[1] = units / counts[N_PARAGRAPHS]
+    out[2] = chars / n_chars
+    units, chars = _duplicates(line_hash, line_chars, counts[N_LINES], table)
+    out[3] = units / counts[N_LINES]
+    out[4] = chars / n_chars
+
+    n = counts[N_TOKENS]
+    # ``where[k]``: start of the k-th n-gram that occurs at least twice; ``owner[k]``: start of its first occurrence.
+    m = n - 1
+    for size in range(2, 11):
+        if n < size:
+            break
+        if size > 2:
+            # candidates: neighbours in the list of repeated (size - 1)-grams
+            kept = np.int64(0)
+            for k in range(m - 1):
+                if where[k + 1] == where[k] + 1:
+                    keys[kept] = (_U(owner[k]) << _S32) | _U(owner[k + 1])
+                    where[kept] = where[k]
+                    kept += 1
+            m = kept
+        else:
+            for k in range(m):
+                keys[k] = _chain(word_hash[k], word_hash[k + 1] >> _ONE)
+        if m > 1:
+            bits = _table_bits(m)
+            shift = _U(64 - bits)
+            mask = (np.int64(1) << bits) - 1
+            table[: mask + 1] = -1
+            for k in range(m):
+                key = keys[k]
+                slot = np.int64((key * _STEP) >> shift)
+                while True:
+                    first = table[slot]
+                    if first < 0:
+                        table[slot] = k
+                        seen[k] = 1
+                        owner[k] = k
+                        break
+                    if keys[first] == key:
+                        seen[first] += 1
+                        owner[k] = first
+                        break
+                    slot = (slot + 1) & mask
+        elif m == 1:
+            seen[0] = 1
+            owner[0] = 0
+        # ``seen[first]`` counts occurrences; a negative count marks "already met by the walk below".
+        best = np.int64(1)
+        best_at = np.int64(0)
+        duplicated = np.int64(0)
+        free_from = np.int64(0)
+        kept = np.int64(0)
+        for k in range(m):
+            first = np.int64(owner[k])
+            count = np.int64(seen[first])
+            if count == 1:
+                continue
+            at = np.int64(where[k]) if size > 2 else k
+            if size < 5:
+                if count > best:
+                    best = count
+                    best_at = at
+            elif at >= free_from:
+                # the published walk: an n-gram met before counts in full and is stepped over, otherwise remember it
+                if count < 0:
+                    for j in range(size):
+                        duplicated += word_chars[at + j]
+                    free_from = at + size
+                else:
+                    seen[first] = -count
+            where[kept] = at
+            owner[kept] = first
+            kept += 1
+        # ``first`` indexes this level's candidates; the next level needs only that equal n-grams have equal owners.
+        m = kept
+        if size < 5:
+            length = np.int64(size - 1)
+            for j in range(size):
+                length += word_chars[best_at + j]
+            out[5 + size - 2] = best * length / n_chars
+        else:
+            out[8 + size - 5] = duplicated / n_chars
+            if m == 0:
+                break
+
+
+@njit(cache=True, nogil=True)
+def gopher(
+    data,
+    offsets,
+    mode,
+    given_data,
+    given_offsets,
+    given_docs,
+    pages,
+    classes,
+    stops,
+    stop_shift,
+    want_quality,
+    want_repetition,
+    quality,
+    repetition,
+):
+    """All Gopher scores of all documents of a column.
+
+    ``data`` uint8 and ``offsets`` int64[n + 1] are the column's UTF-8 buffers. With ``mode`` NOTHING the words of
+    document d are the strings ``given_docs[d] … given_docs[d + 1]`` of the second pair of buffers.
+    ``quality`` float64[n, 9] and ``repetition`` float64[n, 14] are filled (or empty when not wanted).
+    """
+    n_docs = offsets.shape[0] - 1
+    longest = np.int64(0)
+    for d in range(n_docs):
+        longest = max(longest, offsets[d + 1] - offsets[d])
+        if mode == NOTHING:
+            longest = max(longest, given_docs[d + 1] - given_docs[d])
+    # rarely too small; a document that overflows is read again with twice the room
+    word_room = longest // 3 + 64
+    line_room = longest // 8 + 64
+    grow = True
+    word_hash = np.empty(0, np.uint64)
+    word_chars = np.empty(0, np.int32)
+    line_hash = np.empty(0, np.uint64)
+    line_chars = np.empty(0, np.int32)
+    para_hash = np.empty(0, np.uint64)
+    para_chars = np.empty(0, np.int32)
+    keys = np.empty(0, np.uint64)
+    where = np.empty(0, np.int32)
+    owner = np.empty(0, np.int32)
+    seen = np.empty(0, np.int32)
+    table = np.empty(0, np.int32)
+    stop_seen = np.full(stops.shape[0], -1, np.int64)
+    counts = np.empty(COUNTS, np.int64)
+    d = 0
+    while d < n_docs:
+        if grow:
+            word_hash = np.empty(word_room, np.uint64)
+            word_chars = np.empty(word_room, np.int32)
+            line_hash = np.empty(line_room, np.uint64)
+            line_chars = np.empty(line_room, np.int32)
+            para_hash = np.empty(line_room, np.uint64)
+            para_chars = np.empty(line_room, np.int32)
+            if want_repetition:
+                keys = np.empty(word_room, np.uint64)
+                where = np.empty(word_room, np.int32)
+                owner = np.empty(word_room, np.int32)
+                seen = np.empty(word_room, np.int32)
+                table = np.empty(1 << _table_bits(max(word_room, line_room)), np.int32)
+            grow = False
+        counts[:] = 0
+        fits = True
+        if mode == NOTHING:
+            for w in range(given_docs[d], given_docs[d + 1]):
+                fits = fits and scan(
+                    given_data, given_offsets[w], given_offsets[w + 1], WHOLE, pages, classes, stops, stop_shift,
+                    stop_seen, d, word_hash, word_chars, line_hash, line_chars, para_hash, para_chars, counts,
+                )  # fmt: skip
+        fits = fits and scan(
+            data, offsets[d], offsets[d + 1], mode, pages, classes, stops, stop_shift,
+            stop_seen, d, word_hash, word_chars, line_hash, line_chars, para_hash, para_chars, counts,
+        )  # fmt: skip
+        if not fits:
+            word_room *= 2
+            line_room *= 2
+            grow = True
+            stop_seen[:] = -1
+            continue
+        if want_quality:
+            gopher_quality(counts, quality[d])
+        if want_repetition:
+            gopher_repetition(
+                counts, word_hash, word_chars, line_hash, line_chars, para_hash, para_chars, table, keys, where,
+                owner, seen, repetition[d],
+            )  # fmt: skip
+        d += 1
+
+
+@njit(cache=True, nogil=True)
+def token_hashes(data, offsets, pages, classes):
+    """Hash of each string of a column taken as one token (how stop words enter the kernels)."""
+    n = offsets.shape[0] - 1
+    none = np.zeros(8, np.uint64)
+    none_seen = np.zeros(8, np.int64)
+    word_hash = np.empty(n, np.uint64)
+    word_chars = np.empty(n, np.int32)
+    spare_hash = np.empty(1, np.uint64)
+    spare_chars = np.empty(1, np.int32)
+    counts = np.zeros(COUNTS, np.int64)
+    for d in range(n):
+        counts[N_TOKENS] = d
+        scan(
+            data, offsets[d], offsets[d + 1], WHOLE, pages, classes, none, _U(61),
+            none_seen, 0, word_hash, word_chars, spare_hash, spare_chars, spare_hash, spare_chars, counts,
+        )  # fmt: skip
+    return word_hash
