@@ -222,8 +222,8 @@ def _transform_rows(step: RowTransform, batch: pa.RecordBatch) -> Outcome:
                 extra = set(item) - changeable
                 if extra:
                     raise TypeError(
-                        f"{step.name} returned column {sorted(extra)[0]!r}, which is neither an input nor declared "
-                        f"in outputs: @c.transform(outputs={{{sorted(extra)[0]!r}: pa.…}})"
+                        f"{step.name} returned column {sorted(extra)[0]!r}, which is neither an input nor "
+                        f"declared in outputs: @c.transform(outputs={{{sorted(extra)[0]!r}: pa.…}})"
                     )
                 for name, value in item.items():
                     pa.array([value], types[name])

@@ -92,8 +92,10 @@ class BarrierWork:
         return tasks
 
 
-def plan_barrier(barrier: Any, records: list[Record], root: str, stage: str, stage_hash: str) -> BarrierWork:
-    """Collect what the finished stage left for its barrier."""
+def plan_barrier(
+    barrier: Any, records: list[Record], root: str, stage: str, stage_hash: str, pool: tuple[int, int]
+) -> BarrierWork:
+    """Collect what the finished stage left for its barrier. `pool`: rows and text bytes of the whole pool."""
     from curation.barriers import Totals
 
     shards = []
@@ -114,8 +116,8 @@ def plan_barrier(barrier: Any, records: list[Record], root: str, stage: str, sta
     totals = Totals(
         rows=tuple(s.rows for s in shards),
         bytes=sum(s.text_bytes for s in shards),
-        pool_rows=sum(r["rows_in"] for r in records),
-        pool_bytes=sum(r["text_bytes_in"] for r in records),
+        pool_rows=pool[0],
+        pool_bytes=pool[1],
     )
     n_out = 0 if hasattr(barrier, "scatter") else barrier.layout(totals)
     return BarrierWork(barrier, root, stage, stage_hash, tuple(shards), totals, n_out)

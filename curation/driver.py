@@ -211,7 +211,8 @@ class _Run:
             reasons[entry["reason"]] = reasons.get(entry["reason"], 0) + entry["rows"]
         return Result(
             self.write.url, self.plan.hash, report["input"]["rows"], report["output"]["rows"], reasons,
-            report["quarantined"]["rows"], report["output"]["shards"], report["seconds"], self.resumed, page, report,
+            report["quarantined"]["rows"], report["output"]["shards"], report["seconds"], self.resumed, page,
+            report,
         )  # fmt: skip
 
     def _stages(self) -> None:
@@ -273,7 +274,9 @@ class _Run:
         """Run the barrier that ends a stage; returns the next stage's tasks and what it needs to know."""
         barrier = stage.end.step
         name = f"{stage.number}-barrier"
-        work = plan_barrier(barrier, records, self.write.url, name, chain)
+        pool = self.stage_records[0]
+        size = sum(r["rows_in"] for r in pool), sum(r["text_bytes_in"] for r in pool)
+        work = plan_barrier(barrier, records, self.write.url, name, chain, size)
         if work.rearrange:
             jobs: dict[str, Any] = {r["key"]: (arrange_shard, (work, r)) for r in records}
             sizes = {r["key"]: r["outputs"][0]["bytes"] for r in records}

@@ -43,7 +43,8 @@ def _text(plan: Plan, shards: int, size: int) -> str:
                 lines.append(f"{'':>15}others leave as {op.step.reason!r}")
         if isinstance(stage.end.step, Write):
             lines.append(
-                f"{stage.end.index:>3}  {describe_step(stage.end.step)}; columns: {_columns(stage.schema_out)}"
+                f"{stage.end.index:>3}  {describe_step(stage.end.step)}; "
+                f"columns: {_columns(stage.schema_out)}"
             )
         else:
             lines.append(
@@ -58,7 +59,8 @@ def _columns(types: dict[str, pa.DataType]) -> str:
 
 def check(step: Any, row: Any) -> Any:
     """What one score, keep or transform says about one row: a value for the first input column, or a dict of
-    columns. Returns the value (one output), a dict (several), a bool (keep), or a list of rows (transform)."""
+    columns. Returns the value (one output), a dict (several), a bool (keep), or a list of rows
+    (transform)."""
     first = step.inputs[0] if step.inputs else "text"
     columns = dict(row) if isinstance(row, dict) else {first: row}
     columns.setdefault("id", "row")

@@ -87,13 +87,13 @@ def _walk(node: Any, expression: str, found: dict[str, None], bound: frozenset[s
         _walk(node.get("expr"), expression, found, bound | names)
         return
     if kind == "COLUMN_REF":
-        names = list(node["column_names"])
-        if names[0] == "rows" and len(names) > 1:
-            names = names[1:]
-        if names[0].lower() == "current_date" or names[0].lower() in _VOLATILE:
-            raise PlanError(f"keep expression {expression!r} reads {names[0]}, which is not the row's own")
-        if names[0] not in bound:
-            found.setdefault(names[0], None)
+        parts = list(node["column_names"])
+        if parts[0] == "rows" and len(parts) > 1:
+            parts = parts[1:]
+        if parts[0].lower() in _VOLATILE:
+            raise PlanError(f"keep expression {expression!r} reads {parts[0]}, which is not the row's own")
+        if parts[0] not in bound:
+            found.setdefault(parts[0], None)
         return
     for child in node.values():
         _walk(child, expression, found, bound)
@@ -124,7 +124,9 @@ def check(expression: str, schema: dict[str, pa.DataType]) -> None:
                 f"{suggest(name, list(schema))}"
             )
     used = [lower[name.lower()] for name in names]
-    table = pa.table({name: pa.array([], schema[name]) for name in used} | {"__row": pa.array([], pa.int64())})
+    table = pa.table(
+        {name: pa.array([], schema[name]) for name in used} | {"__row": pa.array([], pa.int64())}
+    )
     try:
         found = _query(f"DESCRIBE SELECT ({expression}\n) AS verdict FROM rows", table)[0][1]
         _query(f"SELECT __row FROM rows WHERE ({expression}\n)", table)

@@ -109,7 +109,7 @@ def kind_of(step: Any) -> str:
 
 
 def decides(step: Any) -> bool:
-    """Whether a barrier drops rows (dedup, top fraction, sample), rather than moving them (shuffle, reshard)."""
+    """Whether a barrier drops rows (dedup, top fraction), rather than moving them (shuffle, reshard)."""
     return hasattr(step, "scatter")
 
 
@@ -175,7 +175,9 @@ def check_shape(steps: tuple[Any, ...]) -> None:
 def _stages(steps: tuple[Any, ...], schema: Types) -> Iterator[Stage]:
     made_by: dict[str, str] = dict.fromkeys(schema, "the input")
     types: Types = dict(schema)
-    schema_in, scores, ops, number = dict(types), {}, [], 0
+    schema_in, number = dict(types), 0
+    scores: Types = {}
+    ops: list[Op] = []
     for index, step in enumerate(steps[1:], 1):
         where = f"step {index} ({step_name(step)})"
         kind = kind_of(step)
@@ -232,11 +234,7 @@ def _schedule(ops: list[Op]) -> tuple[Op, ...]:
                 makes = _made_columns(op.step)
                 if makes is None or wanted & makes:
                     needed.append(op)
-                    wanted |= (
-                        set(op.step.inputs)
-                        if op.step.inputs is not None
-                        else {c for o in waiting for c in _made_columns(o.step) or ()}
-                    )
+                    wanted |= _read_columns(op.step, waiting)
             needed.reverse()
         for op in needed:
             waiting.remove(op)
@@ -255,6 +253,13 @@ def _schedule(ops: list[Op]) -> tuple[Op, ...]:
     return tuple(order)
 
 
+def _read_columns(step: Any, waiting: list[Op]) -> set[str]:
+    """Columns a score reads; one that takes the whole batch reads all that the waiting scores would make."""
+    if step.inputs is not None:
+        return set(step.inputs)
+    return {column for op in waiting for column in _made_columns(op.step) or ()}
+
+
 def _made_columns(step: Any) -> set[str] | None:
     if isinstance(step, Score):
         return {step.name}
@@ -268,7 +273,8 @@ def _check_inputs(step: Any, types: Types, where: str) -> None:
     for column in names or ():
         if column not in types:
             raise PlanError(
-                f"{where} reads column {column!r}, which no earlier step makes; {suggest(column, list(types))}"
+                f"{where} reads column {column!r}, which no earlier step makes; "
+                f"{suggest(column, list(types))}"
             )
     if isinstance(step, Score | RowTransform):
         _check_types(step.fn, step.inputs, types, where, isinstance(step, Score) and step.batch)
@@ -339,7 +345,8 @@ def _check_keep(step: Keep, types: Types, where: str) -> None:
     for column in step.inputs:
         if column not in types:
             raise PlanError(
-                f"{where} reads column {column!r}, which no earlier step makes; {suggest(column, list(types))}"
+                f"{where} reads column {column!r}, which no earlier step makes; "
+                f"{suggest(column, list(types))}"
             )
     assert step.fn is not None
     _check_types(step.fn, step.inputs, types, where, batch=False)

@@ -51,7 +51,8 @@ class Progress:
     def done(self, key: str, record: Record) -> None:
         self._count(record)
         self.last_move = time.monotonic()
-        self.event("done", stage=self.name, key=key, rows_in=record.get("rows_in"), rows_out=record["rows_out"],
+        self.event("done", stage=self.name, key=key, rows_in=record.get("rows_in"),
+                   rows_out=record["rows_out"],
                    seconds=round(record["seconds"], 4), peak_memory_bytes=record["peak_memory_bytes"],
                    attempt=record["attempt"])  # fmt: skip
 

@@ -117,6 +117,8 @@ def describe_step(step: Any) -> str:
         return f"keep where {step.where}" if step.where else f"keep where {step.fn.__name__}() is true"  # type: ignore[union-attr]
     if isinstance(step, Score | RowTransform):
         return f"{step.name}({', '.join(step.inputs)})"
+    if hasattr(step, "describe"):
+        return step.describe()
     params = ", ".join(f"{k}={v!r}" for k, v in step_params(step).items() if v is not None and k != "reason")
     return f"{step_name(step)}({params})"
 

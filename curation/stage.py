@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import orjson
@@ -168,6 +168,9 @@ class _ShardRun:
         self.seen_first: pa.Array | None = None
         self.seen: Any = None
         self.has_text = _is_text(spec.schema_in.get("text"))
+        # a pool of web pages has its text only once a transform has extracted it
+        makers = [op.index for op in spec.ops if op.kind == "transform" and "text" in (op.step.outputs or {})]
+        self.text_maker = None if self.has_text or not makers else makers[0]
         columns = (
             spec.schema_out
             if spec.write_columns is None
@@ -239,7 +242,7 @@ class _ShardRun:
             return _work_writer(file, self.out_schema)
         from curation.formats import open_writer
 
-        return open_writer(file, self.spec.write_format, self.out_schema)
+        return open_writer(cast("IO[bytes]", file), self.spec.write_format, self.out_schema)
 
     # --------------------------------------------------------------------------------------------- source
 
@@ -267,7 +270,8 @@ class _ShardRun:
             if batch is None:
                 return
             self.rows_in += batch.num_rows
-            self.text_in += text_bytes(batch)
+            if self.text_maker is None:
+                self.text_in += text_bytes(batch)
             if not isinstance(task.source, list):
                 batch = self._unique(batch)
             if batch.num_rows:
@@ -280,7 +284,7 @@ class _ShardRun:
         self._note_bad(bad.source, bad.position, None, bad.step, bad.error, None, sample)
 
     def _unique(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Quarantine rows whose id was seen in this shard before: nothing keyed by id could tell them apart."""
+        """Quarantine rows whose id this shard has had before: nothing keyed by id could tell them apart."""
         ids = batch.column("id")
         if self.seen is None and self.seen_first is None:
             self.seen_first = ids
@@ -301,8 +305,9 @@ class _ShardRun:
         first_row = self.rows_in - batch.num_rows
         for row in np.flatnonzero(again):
             self.read_counts.quarantined += 1
-            self._note_bad(source, f"row {first_row + int(row)}", ids[int(row)].as_py(), "read",
-                           "duplicate id: an earlier row of this shard has it; make ids unique", None, None)  # fmt: skip
+            place, row_id = f"row {first_row + int(row)}", ids[int(row)].as_py()
+            error = "duplicate id: an earlier row of this shard has it; make ids unique"
+            self._note_bad(source, place, row_id, "read", error, None, None)
         return batch.filter(pa.array(~again))
 
     # ---------------------------------------------------------------------------------------------- steps
@@ -327,6 +332,8 @@ class _ShardRun:
                 batch, rows, verdicts = self._apply(op, batch, rows, verdicts)
             count.rows_out += int((verdicts < 0).sum())
             count.seconds += time.perf_counter() - start
+            if op.index == self.text_maker:
+                self.text_in += text_bytes(batch)
         batch, rows, verdicts = self._release(batch, rows, verdicts)
         self._side_car(batch, rows, None)
         return batch
@@ -538,8 +545,8 @@ class _ShardRun:
         if self.rows_in + added != self.rows_out + dropped + quarantined:
             raise ShardError(
                 f"rows do not add up in {where}: {self.rows_in} in + {added} added ≠ {self.rows_out} out + "
-                f"{dropped} dropped + {quarantined} quarantined; this is a fault of the engine or of a step's "
-                "parents, and nothing was written"
+                f"{dropped} dropped + {quarantined} quarantined; this is a fault of the engine or of a "
+                "step's parents, and nothing was written"
             )
         if quarantined != len(self.bad_lines):
             raise ShardError(f"{where}: {quarantined} rows quarantined but {len(self.bad_lines)} recorded")
@@ -642,7 +649,7 @@ def _work_writer(file: Any, schema: pa.Schema) -> Any:
 def write_partitioned(
     manifest: Manifest, relative: str, table: pa.Table, column: str, outputs: list[dict[str, Any]]
 ) -> list[list[int]]:
-    """A table sorted by an integer column as a work file with one batch per value: [[value, batch, rows], …]."""
+    """A table sorted by an integer column as a work file, one batch per value: [[value, batch, rows], …]."""
     values = table.column(column).to_numpy()
     starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]]) if len(values) else np.zeros(0, dtype=int)
     stops = np.r_[starts[1:], len(values)] if len(values) else starts

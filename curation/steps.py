@@ -101,8 +101,9 @@ class Score:
 def score(fn: Callable[..., Any] | None = None, *, batch: bool = False, name: str | None = None) -> Any:
     """Decorator: a function becomes a score. Parameter name = input column, function name = output column.
 
-    Row tier (default): `def f(text: str) -> float`; the result annotation (float, int, str, bool, a NamedTuple
-    of these, or `X | None`) is the column's type. Batch tier: `def f(text: pa.StringArray) -> pa.Array`.
+    Row tier (default): `def f(text: str) -> float`; the result annotation (float, int, str, bool, a
+    NamedTuple of these, or `X | None`) is the column's type. Batch tier, Arrow in and out:
+    `def f(text: pa.StringArray) -> pa.Array`.
     """
     if fn is None:
         return partial(score, batch=batch, name=name)
@@ -181,7 +182,9 @@ class _ClassStep:
     def identity(self) -> Any:
         params = self.parameters()
         files = {
-            k: file_identity(str(v)) for k, v in params.items() if isinstance(v, str) or hasattr(v, "__fspath__")
+            k: file_identity(str(v))
+            for k, v in params.items()
+            if isinstance(v, str) or hasattr(v, "__fspath__")
         }
         # a file's content is what counts, not the place it lies in
         shown = {k: {"file": files[k]} if files.get(k) else canonical(v) for k, v in params.items()}
@@ -268,7 +271,7 @@ def keep(where: str | Callable[..., Any], reason: str | None = None) -> Keep:
             raise PlanError("keep(lambda …) needs a reason: keep(lambda …, reason='why these rows leave')")
         return Keep(None, fn, reason or fn.__name__)
     if not isinstance(where, str) or not where.strip():
-        raise PlanError("keep needs an expression such as \"n_chars >= 200\", or a function of columns")
+        raise PlanError('keep needs an expression such as "n_chars >= 200", or a function of columns')
     return Keep(where, None, reason or where)
 
 
@@ -296,9 +299,7 @@ class Read:
         return ["read", self.format, self.columns, self.split_bytes]
 
 
-def read(
-    url: Any, format: str | None = None, columns: Any = None, split_bytes: int | None = None
-) -> Read:
+def read(url: Any, format: str | None = None, columns: Any = None, split_bytes: int | None = None) -> Read:
     """Read a pool: jsonl(.gz/.zst), parquet, WARC(.gz), WET, WebDataset tars; local or any fsspec URL."""
     place = tuple(str(u) for u in url) if isinstance(url, list | tuple) else str(url)
     return Read(place, format, tuple(columns) if columns else None, split_bytes)
@@ -355,7 +356,7 @@ def _annotation(fn: Callable[..., Any]) -> Any:
 
 
 def arrow_type(annotation: Any) -> pa.DataType | None:
-    """The Arrow type of a Python annotation: a scalar, `X | None`, list[X], a NamedTuple, or an Arrow type."""
+    """Arrow type of a Python annotation: a scalar, `X | None`, list[X], a NamedTuple, an Arrow type."""
     if isinstance(annotation, pa.DataType):
         return annotation
     if annotation in _SCALARS:
