@@ -42,7 +42,7 @@ class Pixels:
         if self.resize == "squash" or width == height:
             return np.asarray(rgb.resize((self.size, self.size), Image.Resampling.BICUBIC))
         side = max(width, height) if self.resize == "pad" else min(width, height)
-        # cut the longer side down to whole pixels and round the offset: torchvision's Resize and CenterCrop do
+        # the longer side is cut to whole pixels and the offset rounded, as torchvision's transforms do
         scaled = rgb.resize(
             (max(1, width * self.size // side), max(1, height * self.size // side)), Image.Resampling.BICUBIC
         )

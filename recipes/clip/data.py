@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from curation import storage
+from curation.formats import Bad, FormatError, read_batches
+from curation.shards import Shard, list_shards
 from filters.image_text.pixels import Pixels
 
-IMAGE_SUFFIXES = ("webp", "jpg", "jpeg", "png", "gif", "bmp")
+COLUMNS = ("id", "text", "image")
 
 
 class DataError(ValueError):
@@ -56,7 +56,8 @@ class Pairs:
 
 
 def load_pairs(source: Any, pixels: Pixels) -> Pairs:
-    """Pairs from a folder, file or list of files (WebDataset .tar, .parquet), a pyarrow table, or Pairs.
+    """Pairs from a folder, a file or a list of these (WebDataset tars, parquet; any fsspec URL), the folder
+    of a curation run, a pyarrow table, or Pairs.
 
     Tables need the columns id, text and image. Raises DataError for no rows, a missing column, an id that
     stands with two captions, or an image that does not decode.
@@ -106,79 +107,46 @@ def _name(source: Any) -> str:
 
 
 def _rows(source: Any) -> Iterator[tuple[str, str, str, bytes]]:
+    """(where, id, caption, image) of every row."""
     if isinstance(source, pa.Table | pa.RecordBatch):
         yield from _table_rows("table", source)
         return
-    for path in _files(source):
-        if path.suffix == ".tar":
-            yield from _tar_rows(path)
-        else:
-            file = pq.ParquetFile(path)
-            _need(str(path), file.schema_arrow.names)
-            for batch in file.iter_batches(1024, columns=["id", "text", "image"]):
-                yield from _table_rows(str(path), batch)
+    for shard in _shards(source):
+        try:
+            batches = read_batches(shard, columns=COLUMNS, bad=_refuse)
+            for batch in batches:
+                yield from _table_rows(shard.url, batch)
+        except FormatError as error:
+            raise DataError(str(error)) from None
 
 
-def _files(source: str | Path | Sequence[str | Path]) -> list[Path]:
-    if isinstance(source, str | Path):
-        path = Path(source)
-        if not path.exists():
-            raise DataError(f"{path} does not exist")
-        if path.is_file():
-            return [path]
-        tars = sorted(path.rglob("*.tar"))
-        # side-cars and metadata may lie beside tars, so parquet counts only where there is no tar
-        found = tars or sorted(p for p in path.rglob("*.parquet") if "_winnow" not in p.parts)
-        found = [p for p in found if "scores" not in p.relative_to(path).parts[:-1]]
-        if not found:
-            raise DataError(f"{path} holds no .tar and no .parquet shard")
-        return found
-    return [p for item in source for p in _files(item)]
+def _shards(source: str | Path | Sequence[str | Path]) -> list[Shard]:
+    urls = [source] if isinstance(source, str | Path) else list(source)
+    places = []
+    for url in map(str, urls):
+        # the folder of a curation run: its kept rows are under data/, beside scores and records
+        ran = storage.exists(storage.join(url, "_winnow", "report.json"))
+        places.append(storage.join(url, "data") if ran else url)
+    try:
+        return list_shards(places)
+    except (FileNotFoundError, FormatError) as error:
+        raise DataError(f"no shards to train on: {error}") from None
 
 
-def _need(where: str, names: Iterable[str]) -> None:
-    missing = [name for name in ("id", "text", "image") if name not in set(names)]
-    if missing:
-        raise DataError(f"{where} lacks the column {', '.join(missing)}; it has {', '.join(names)}")
+def _refuse(bad: Bad) -> None:
+    raise DataError(
+        f"{bad.source}, {bad.position}: {bad.error}; run the shards through a plan, which quarantines it"
+    )
 
 
 def _table_rows(where: str, table: pa.Table | pa.RecordBatch) -> Iterator[tuple[str, str, str, bytes]]:
-    _need(where, table.schema.names)
-    columns = [table.column(name).to_pylist() for name in ("id", "text", "image")]
+    missing = [name for name in COLUMNS if name not in table.schema.names]
+    if missing:
+        raise DataError(
+            f"{where} lacks the column {', '.join(missing)}; it has {', '.join(table.schema.names)}"
+        )
+    columns = [table.column(name).to_pylist() for name in COLUMNS]
     for key, caption, image in zip(*columns, strict=True):
         if key is None or caption is None or image is None:
             raise DataError(f"{where}, id {key}: null id, caption or image")
         yield where, key, caption, image
-
-
-def _tar_rows(path: Path) -> Iterator[tuple[str, str, str, bytes]]:
-    """Samples of a WebDataset tar: members KEY.json (uid), KEY.txt and KEY.<image>, side by side."""
-    current: dict[str, bytes] = {}
-    stem = None
-    try:
-        with tarfile.open(path) as tar:
-            for member in tar:
-                if not member.isfile():
-                    continue
-                base, _, suffix = member.name.rpartition("/")[2].partition(".")
-                if base != stem:
-                    if stem is not None:
-                        yield _sample(path, stem, current)
-                    stem, current = base, {}
-                stream = tar.extractfile(member)
-                assert stream is not None
-                current[suffix.lower()] = stream.read()
-    except tarfile.TarError as error:
-        raise DataError(f"{path}: {error}, after sample {stem}") from error
-    if stem is not None:
-        yield _sample(path, stem, current)
-
-
-def _sample(path: Path, stem: str, members: dict[str, bytes]) -> tuple[str, str, str, bytes]:
-    where = f"{path}, sample {stem}"
-    image = next((members[s] for s in IMAGE_SUFFIXES if s in members), None)
-    meta = json.loads(members["json"]) if "json" in members else {}
-    caption = members["txt"].decode("utf-8") if "txt" in members else meta.get("caption", meta.get("text"))
-    if image is None or caption is None:
-        raise DataError(f"{where}: needs an image and a caption, has members {', '.join(sorted(members))}")
-    return where, str(meta.get("uid") or meta.get("id") or f"{path.stem}/{stem}"), caption, image

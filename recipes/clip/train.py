@@ -6,9 +6,9 @@ of pairs and the augmentation are functions of (rows, seed, step): a killed run 
 
 from __future__ import annotations
 
+import io
 import json
 import math
-import os
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from curation import storage
 from recipes import scale as scales
 from recipes.clip.data import Pairs, load_pairs
 from recipes.clip.model import TwoTower, build, clamp_logit_scale, clip_loss, parameter_groups, save
@@ -141,7 +142,7 @@ def train(
         seconds=seconds,
         **identity,
     )
-    _write_atomically(out / RESULT, json.dumps(result.to_dict(), indent=1).encode() + b"\n")
+    storage.write_bytes(str(out / RESULT), json.dumps(result.to_dict(), indent=1).encode() + b"\n")
     (out / CHECKPOINT).unlink(missing_ok=True)
     return result
 
@@ -277,8 +278,6 @@ def _report(
 
 
 def _checkpoint(path: Path, module: Any, optimizer: Any, identity: dict, step: int, seconds: float) -> None:
-    import io
-
     buffer = io.BytesIO()
     state = {
         "model": module.state_dict(),
@@ -287,7 +286,7 @@ def _checkpoint(path: Path, module: Any, optimizer: Any, identity: dict, step: i
         "seconds": seconds,
     }
     torch.save({**state, **identity}, buffer)
-    _write_atomically(path, buffer.getvalue())
+    storage.write_bytes(str(path), buffer.getvalue())
 
 
 def _restore(path: Path, module: Any, optimizer: Any, identity: dict[str, Any]) -> tuple[int, float]:
@@ -317,12 +316,3 @@ def _cut_log(path: Path, steps: int) -> list[float]:
     lines = path.read_text().splitlines()[:steps] if path.is_file() else []
     path.write_text("".join(line + "\n" for line in lines))
     return [json.loads(line)["loss"] for line in lines]
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)

@@ -1,0 +1,79 @@
+"""The order of training pairs: exact counts, no pair twice in a batch, the same after a resume."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recipes.clip.sampling import ExactEpochs, SamplingError, steps_of
+
+
+def draw(repeats, batch, steps, seed=0, start=0):
+    return list(ExactEpochs(np.array(repeats, np.int64), batch, seed).batches(steps, start))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    rows=st.integers(1, 60),
+    batch=st.integers(1, 20),
+    steps=st.integers(1, 40),
+    seed=st.integers(0, 5),
+)
+def test_every_row_is_seen_floor_or_ceil_times_and_never_twice_in_a_batch(rows, batch, steps, seed):
+    if rows < batch:
+        with pytest.raises(SamplingError, match="cannot fill a batch"):
+            draw([1] * rows, batch, steps)
+        return
+    batches = draw([1] * rows, batch, steps, seed)
+    assert len(batches) == steps
+    for rows_of_batch in batches:
+        assert len(rows_of_batch) == batch == len(set(rows_of_batch.tolist()))
+    seen = np.bincount(np.concatenate(batches), minlength=rows)
+    whole = steps * batch // rows
+    assert set(seen.tolist()) <= {whole, whole + 1}
+    assert seen.sum() == steps * batch
+
+
+@settings(max_examples=100, deadline=None)
+@given(repeats=st.lists(st.integers(1, 4), min_size=25, max_size=50), seed=st.integers(0, 3))
+def test_multiplicity_is_exact_over_whole_epochs(repeats, seed):
+    total, batch = sum(repeats), 5
+    batches = draw(repeats, batch, 3 * total // batch + 1, seed)
+    for rows_of_batch in batches:
+        assert len(set(rows_of_batch.tolist())) == batch
+    order = np.concatenate(batches)
+    for epoch in range(3):
+        seen = np.bincount(order[epoch * total : (epoch + 1) * total], minlength=len(repeats))
+        assert seen.tolist() == repeats
+
+
+def test_resume_gives_the_rest_of_the_same_order():
+    whole = draw([2] * 30, 7, 40, seed=4)
+    for start in (0, 1, 8, 9, 39, 40):
+        rest = draw([2] * 30, 7, 40, seed=4, start=start)
+        assert [b.tolist() for b in rest] == [b.tolist() for b in whole[start:]]
+
+
+def test_seed_and_epoch_change_the_order():
+    a, b = draw([1] * 50, 50, 2, seed=0)
+    assert a.tolist() != b.tolist()
+    assert a.tolist() != draw([1] * 50, 50, 1, seed=1)[0].tolist()
+    assert sorted(a.tolist()) == sorted(b.tolist()) == list(range(50))
+
+
+def test_a_longer_budget_begins_like_the_shorter_one():
+    short, long = draw([1] * 33, 8, 5), draw([1] * 33, 8, 50)
+    assert [b.tolist() for b in short] == [b.tolist() for b in long[:5]]
+
+
+def test_too_much_repetition_is_refused():
+    with pytest.raises(SamplingError, match="row 0 repeats 9 times in an epoch of 4 batches"):
+        draw([9] + [1] * 11, 5, 1)
+
+
+def test_budget_must_divide():
+    assert steps_of(38400, 128) == 300
+    with pytest.raises(SamplingError, match="nearest exact budgets are 38400 and 38528"):
+        steps_of(38500, 128)
+    with pytest.raises(SamplingError, match="samples >= batch"):
+        steps_of(64, 128)

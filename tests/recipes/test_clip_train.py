@@ -1,0 +1,299 @@
+"""The CLIP trainer: exact steps, loss and schedule as published, resume, refusals; open_clip's models too."""
+
+import io
+import json
+import math
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image, ImageDraw
+
+torch = pytest.importorskip("torch")
+
+from filters.image_text import network  # noqa: E402
+from recipes import scale as scales  # noqa: E402
+from recipes.clip import train as trainer  # noqa: E402
+from recipes.clip.data import DataError, load_pairs  # noqa: E402
+from recipes.clip.model import clip_loss, parameter_groups  # noqa: E402
+from recipes.clip.train import Settings, TrainingError, augment, learning_rate, train  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+COLOURS = ("red", "green", "blue", "orange", "purple", "black")
+SHAPES = ("circle", "square", "bar", "ring")
+
+
+def picture(colour, shape, rng):
+    image = Image.new("RGB", (40, 40), "white")
+    x, y, r = *rng.integers(12, 28, 2).tolist(), int(rng.integers(6, 11))
+    draw = ImageDraw.Draw(image)
+    box = (x - r, y - r, x + r, y + r)
+    if shape == "bar":
+        draw.rectangle((x - r, y - 2, x + r, y + 2), fill=colour)
+    elif shape == "square":
+        draw.rectangle(box, fill=colour)
+    else:
+        draw.ellipse(box, fill=colour if shape == "circle" else None, outline=colour, width=3)
+    out = io.BytesIO()
+    image.save(out, "png")
+    return out.getvalue()
+
+
+def table(n=96, seed=0):
+    rng = np.random.default_rng(seed)
+    kinds = [(COLOURS[i % 6], SHAPES[i // 6 % 4]) for i in range(n)]
+    return pa.table(
+        {
+            "id": [f"{i:032x}" for i in range(n)],
+            "text": [f"a {colour} {shape}" for colour, shape in kinds],
+            "image": pa.array([picture(c, s, rng) for c, s in kinds], pa.binary()),
+        }
+    )
+
+
+def tiny(**overrides):
+    settings = {"samples": 160, "batch": 16, "warmup": 3, **overrides}
+    return scales.load("clip-tiny").replace(train=settings)
+
+
+def losses(out):
+    return [json.loads(line)["loss"] for line in (Path(out) / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return load_pairs(table(), network.build({"small": {}}, {"size": 32, "resize": "pad"}).pixels)
+
+
+def test_a_run_is_exact_and_repeatable(pairs, tmp_path, capsys):
+    first = train(tiny(), pairs, tmp_path / "a", seed=1)
+    assert (first.steps, first.samples, first.rows) == (10, 160, 96)
+    assert first.epochs == pytest.approx(160 / 96)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step")]
+    assert len(lines) == 10 and "samples/s" in lines[-1] and "10/10" in lines[-1]
+    train(tiny(), pairs, tmp_path / "b", seed=1, quiet=True)
+    assert capsys.readouterr().err == ""
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    weights = [(tmp_path / x / "model" / "model.safetensors").read_bytes() for x in "ab"]
+    assert weights[0] == weights[1]
+    train(tiny(), pairs, tmp_path / "c", seed=2, quiet=True)
+    assert losses(tmp_path / "c") != losses(tmp_path / "a")
+
+
+def test_it_learns(pairs, tmp_path):
+    result = train(tiny(samples=1600), pairs, tmp_path, quiet=True)
+    assert losses(tmp_path)[0] > 2.4
+    assert result.final_loss < 1.6
+    model = network.load(result.model)
+    fresh = table(48, seed=9)
+    image = model.encode_images(fresh["image"].to_pylist())
+    names = sorted(set(fresh["text"].to_pylist()))
+    found = (image @ model.encode_texts(names).T).argmax(1)
+    hits = np.mean([names[i] == text for i, text in zip(found, fresh["text"].to_pylist(), strict=True)])
+    assert hits > 0.3  # chance is 1/24
+
+
+def test_killed_and_resumed_gives_the_same_losses_and_weights(pairs, tmp_path, monkeypatch):
+    train(tiny(), pairs, tmp_path / "whole", seed=3, quiet=True)
+    real = trainer.clip_loss
+    calls = []
+
+    def killed(*args):
+        calls.append(1)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(trainer, "clip_loss", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), pairs, tmp_path / "cut", seed=3, quiet=True, checkpoint_every=4)
+    monkeypatch.setattr(trainer, "clip_loss", real)
+    resumed = []
+    monkeypatch.setattr(trainer, "clip_loss", lambda *args: (resumed.append(1), real(*args))[1])
+    train(tiny(), pairs, tmp_path / "cut", seed=3, quiet=True, checkpoint_every=4)
+    assert len(resumed) == 6  # steps 5 to 10: it went on from the checkpoint of step 4
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    weights = [(tmp_path / x / "model" / "model.safetensors").read_bytes() for x in ("whole", "cut")]
+    assert weights[0] == weights[1]
+    assert not (tmp_path / "cut" / "checkpoint.pt").exists()
+
+
+def test_kill_9_and_resume(tmp_path):
+    pq.write_table(table(), tmp_path / "pairs.parquet")
+    script = (
+        "import os, sys\n"
+        "from recipes import scale\n"
+        "from recipes.clip import train as t\n"
+        "s = scale.load('clip-tiny').replace(train={'samples': 160, 'batch': 16, 'warmup': 3})\n"
+        "real, n = t.clip_loss, []\n"
+        "def loss(*a):\n"
+        "    n.append(1)\n"
+        "    if len(n) == 6: os.kill(os.getpid(), 9)\n"
+        "    return real(*a)\n"
+        "t.clip_loss = loss\n"
+        f"t.train(s, {str(tmp_path / 'pairs.parquet')!r}, {str(tmp_path / 'cut')!r}, 3, checkpoint_every=2)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True)
+    assert killed.returncode == -9
+    train(tiny(), tmp_path / "pairs.parquet", tmp_path / "cut", 3, quiet=True)
+    train(tiny(), tmp_path / "pairs.parquet", tmp_path / "whole", 3, quiet=True)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+def test_finished_run_is_returned_and_another_runs_folder_is_refused(pairs, tmp_path):
+    first = train(tiny(), pairs, tmp_path, quiet=True)
+    assert train(tiny(), pairs, tmp_path, quiet=True) == first
+    with pytest.raises(TrainingError, match="seed is 0, wanted 1"):
+        train(tiny(), pairs, tmp_path, seed=1, quiet=True)
+    with pytest.raises(TrainingError, match="scale_hash"):
+        train(tiny(lr=1e-4), pairs, tmp_path, quiet=True)
+    with pytest.raises(TrainingError, match="data is"):
+        train(tiny(), table(80), tmp_path, quiet=True)
+
+
+def test_the_shards_do_not_matter_only_the_rows(tmp_path):
+    rows = table(60)
+    pq.write_table(rows.slice(0, 25), tmp_path / "b.parquet")
+    pq.write_table(rows.slice(25), tmp_path / "a.parquet")
+    with tarfile.open(tmp_path / "all.tar", "w") as tar:
+        for i, row in enumerate(reversed(rows.to_pylist())):
+            meta = json.dumps({"uid": row["id"], "url": "x"}).encode()
+            members = [("png", row["image"]), ("txt", row["text"].encode()), ("json", meta)]
+            for suffix, data in members:
+                info = tarfile.TarInfo(f"{i:09d}.{suffix}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    pixels = network.build({"small": {}}).pixels
+    one = load_pairs(rows, pixels)
+    two = load_pairs([tmp_path / "a.parquet", tmp_path / "b.parquet"], pixels)
+    three = load_pairs(tmp_path / "all.tar", pixels)
+    assert one.fingerprint == two.fingerprint == three.fingerprint
+    assert one.ids == sorted(one.ids)
+
+
+def test_a_repeated_id_is_multiplicity(tmp_path):
+    rows = table(24)
+    pixels = network.build({"small": {}}).pixels
+    pairs = load_pairs(pa.concat_tables([rows, rows.slice(3, 1), rows.slice(3, 1)]), pixels)
+    assert (len(pairs), pairs.rows, pairs.repeats[3]) == (24, 26, 3)
+    changed = rows.slice(3, 1).set_column(1, "text", pa.array(["something else"]))
+    with pytest.raises(DataError, match="stands twice with different captions"):
+        load_pairs(pa.concat_tables([rows, changed]), pixels)
+
+
+def test_bad_data_is_refused_by_name(tmp_path):
+    pixels = network.build({"small": {}}).pixels
+    with pytest.raises(DataError, match="no shards to train on"):
+        load_pairs(tmp_path, pixels)
+    broken = table(3).set_column(2, "image", pa.array([b"a", b"b", b"c"]))
+    with pytest.raises(DataError, match=r"id 0{32}: cannot decode"):
+        load_pairs(broken, pixels)
+    with pytest.raises(DataError, match="lacks the column image"):
+        load_pairs(table(3).drop(["image"]), pixels)
+    with pytest.raises(DataError, match="no image-text pairs"):
+        load_pairs(table(3).slice(0, 0), pixels)
+
+
+def test_nan_stops_with_the_step_and_keeps_the_checkpoint(pairs, tmp_path, monkeypatch):
+    real, calls = trainer.clip_loss, []
+
+    def sick(*args):
+        calls.append(1)
+        return real(*args) * (float("nan") if len(calls) == 6 else 1)
+
+    monkeypatch.setattr(trainer, "clip_loss", sick)
+    with pytest.raises(TrainingError, match="loss is nan at step 6 of 10"):
+        train(tiny(), pairs, tmp_path, quiet=True, checkpoint_every=5)
+    assert (tmp_path / "checkpoint.pt").exists() and not (tmp_path / "train.json").exists()
+
+
+def test_loss_equals_open_clips():
+    open_clip = pytest.importorskip("open_clip")
+    torch.manual_seed(0)
+    image = torch.nn.functional.normalize(torch.randn(9, 12), dim=-1)
+    text = torch.nn.functional.normalize(torch.randn(9, 12), dim=-1)
+    scale = torch.tensor(14.3)
+    expected = open_clip.ClipLoss()(image, text, scale)
+    assert clip_loss(image, text, scale).item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_loss_of_perfect_and_of_blind_models():
+    eye = torch.eye(8)
+    assert clip_loss(eye, eye, torch.tensor(100.0)).item() == pytest.approx(0, abs=1e-6)
+    same = torch.ones(8, 4) / 2
+    assert clip_loss(same, same, torch.tensor(100.0)).item() == pytest.approx(math.log(8), abs=1e-6)
+
+
+def test_learning_rate_warms_up_and_falls_to_zero():
+    settings = Settings(samples=1000, batch=10, lr=2e-3, warmup=20)
+    rates = [learning_rate(step, settings, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(1e-4) and rates[19] == rates[20] == pytest.approx(2e-3)
+    assert rates[60] == pytest.approx(1e-3)
+    assert 0 < rates[99] < 2e-6
+    assert rates[20:] == sorted(rates[20:], reverse=True)
+
+
+def test_weight_decay_spares_norms_biases_and_temperature():
+    module = network.build({"small": {}}).module
+    plain, decayed = parameter_groups(module, 0.2)
+    assert (plain["weight_decay"], decayed["weight_decay"]) == (0.0, 0.2)
+    names = {id(p): n for n, p in module.named_parameters()}
+    assert {names[id(p)] for p in decayed["params"]} == {
+        "visual.0.weight", "visual.3.weight", "visual.6.weight", "visual_proj.weight", "words.weight",
+        "text_proj.weight",
+    }  # fmt: skip
+    assert len(plain["params"]) + len(decayed["params"]) == len(names)
+
+
+def test_temperature_is_clamped(pairs, tmp_path):
+    result = train(tiny(lr=0.5, max_logit_scale=15.0), pairs, tmp_path, quiet=True)
+    scale = network.load(result.model).module.logit_scale.exp().item()
+    assert 1 - 1e-6 <= scale <= 15 + 1e-4
+
+
+def test_augmentation_is_a_function_of_seed_and_step(pairs):
+    settings = Settings(samples=160, batch=16, lr=1e-3, warmup=1, shift=2, crop=0.8)
+    batch = pairs.pixels[:16]
+    a, b = augment(batch, settings, 1, 5), augment(batch, settings, 1, 5)
+    np.testing.assert_array_equal(a, b)
+    assert a.shape == batch.shape and a.dtype == np.uint8
+    assert (a != augment(batch, settings, 1, 6)).any() and (a != augment(batch, settings, 2, 5)).any()
+    off = Settings(samples=160, batch=16, lr=1e-3, warmup=1)
+    np.testing.assert_array_equal(augment(batch, off, 1, 5), batch)
+
+
+def test_open_clip_vit_trains_with_the_same_loop(tmp_path):
+    pytest.importorskip("open_clip")
+    vit = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
+        "text_cfg": {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+    }
+    scale = scales.Scale(
+        "vit-test",
+        "image_text",
+        {
+            "model": {"open_clip": vit},
+            "train": {"samples": 48, "batch": 16, "lr": 1e-3, "warmup": 1, "crop": 0.9, "precision": "bf16"},
+        },
+    )
+    result = train(scale, table(), tmp_path, quiet=True)
+    assert result.steps == 3 and len(losses(tmp_path)) == 3
+    assert all(math.isfinite(x) for x in losses(tmp_path))
+    loaded = network.load(result.model)
+    before = network.build({"open_clip": vit}, seed=0).module.state_dict()
+    moved = [k for k, v in loaded.module.state_dict().items() if not torch.equal(v, before[k])]
+    assert "visual.conv1.weight" in moved and "token_embedding.weight" in moved
+    assert loaded.encode_texts(["a red circle"]).shape == (1, 16)
+
+
+def test_settings_are_checked():
+    with pytest.raises(TrainingError, match="precision"):
+        Settings(samples=1, batch=1, lr=1, warmup=0, precision="fp8")
+    with pytest.raises(TrainingError, match="crop"):
+        Settings(samples=1, batch=1, lr=1, warmup=0, crop=0)
