@@ -83,10 +83,28 @@ def _array(values: list[Any], kind: pa.DataType) -> pa.Array | None:
                 values = [v if v is None else float(v) for v in values]
         elif pa.types.is_string(kind) and not found <= {str}:
             return None
+        if kind == pa.binary() and found <= {bytes}:
+            return binary_array(values)
         array = pa.array(values, kind)
     except (pa.ArrowException, OverflowError, TypeError, ValueError):
         return None
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def binary_array(values: list[bytes | None]) -> pa.Array:
+    """Byte strings as a binary column with one copy (pa.array grows its buffer and copies several times)."""
+    lengths = np.fromiter((0 if v is None else len(v) for v in values), np.int64, len(values))
+    offsets = np.zeros(len(values) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    if offsets[-1] >= 2**31:
+        raise FormatError(f"a batch of {offsets[-1]} bytes: lower batch_bytes or max_record_bytes")
+    data = pa.py_buffer(b"".join(v for v in values if v is not None))
+    valid, nulls = None, values.count(None)
+    if nulls:
+        bits = np.packbits(np.array([v is not None for v in values]), bitorder="little")
+        valid = pa.py_buffer(bits.tobytes())
+    buffers = [valid, pa.py_buffer(offsets.astype(np.int32)), data]
+    return pa.Array.from_buffers(pa.binary(), len(values), buffers, nulls)
 
 
 def _ids(rows: list[dict[str, Any]], positions: np.ndarray, name: str) -> pa.Array:

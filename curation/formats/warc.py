@@ -25,6 +25,7 @@ import xxhash
 from curation import storage
 from curation.formats.common import Bad, FormatError, OnBad, row_id, sample
 from curation.formats.compression import GZIP_MAGIC, codec
+from curation.formats.rows import binary_array
 
 if TYPE_CHECKING:
     from curation.shards import Shard
@@ -64,7 +65,7 @@ def read(
     unread: Counter[str],
     max_record_bytes: int = MAX_RECORD_BYTES,
 ) -> Iterator[pa.RecordBatch]:
-    """Batches of about ``batch_bytes`` of content. Positions are byte offsets of the gzip member or record."""
+    """Batches of about ``batch_bytes``. Positions are byte offsets of gzip members or records."""
     to_row = _page if schema(shard) is WARC_SCHEMA else _text
     rows: list[dict[str, Any]] = []
     held = 0
@@ -100,7 +101,12 @@ def _place(offset: int, inner: int) -> str:
 
 
 def _batch(rows: list[dict[str, Any]], target: pa.Schema) -> pa.RecordBatch:
-    columns = [pa.array([row.get(f.name) for row in rows], f.type) for f in target]
+    columns = [
+        binary_array([row.get(f.name) for row in rows])
+        if f.name == "content"
+        else pa.array([row.get(f.name) for row in rows], f.type)
+        for f in target
+    ]
     return pa.RecordBatch.from_arrays(columns, schema=target)
 
 
@@ -135,7 +141,7 @@ def _page(record: _Record, limit: int) -> dict[str, Any] | None:
         return None  # e.g. the answer of a name server
     if not record.body.startswith(b"HTTP/"):
         raise ValueError("a response without an HTTP status line")
-    kind, charset, content = _http(record.body, limit)
+    kind, charset, content = _http(_crlf_header(record.body), limit)
     return {**_common(fields), "http_charset": charset, "content_type": kind, "content": content}
 
 
@@ -170,6 +176,18 @@ def _http(block: bytes, limit: int) -> tuple[str | None, str | None, bytes]:
         if _BINARY.search(raw[:512]) or _CHUNK.match(raw):
             raise ValueError(f"body does not decode as its HTTP header says ({problem})") from problem
         return kind, charset, raw
+
+
+_HTTP_END = re.compile(rb"\r?\n\r?\n")
+
+
+def _crlf_header(block: bytes) -> bytes:
+    """The response with CRLF after every header line; some crawls (ClueWeb09) stored bare LF."""
+    end = _HTTP_END.search(block)
+    if end is None or end.group() == b"\r\n\r\n":
+        return block
+    lines = block[: end.start()].replace(b"\r\n", b"\n").split(b"\n")
+    return b"\r\n".join(lines) + b"\r\n\r\n" + block[end.end() :]
 
 
 def _decode(block: bytes, limit: int, decode: Any) -> tuple[str | None, str | None, bytes]:
@@ -285,7 +303,7 @@ class _Splitter:
             return None
         after = buffer[stop : stop + 16]
         if len(buffer) < stop or (after.lstrip(b"\r\n") and not after.lstrip(b"\r\n").startswith(b"WARC/")):
-            # Too short, or what follows is no record: the length is wrong, so look inside for the next header.
+            # The length is wrong (nothing, or no record, where it leads): look for the next header.
             short = len(buffer) < stop
             self._lose("truncated record" if short else "record whose length does not lead to the next", 5)
             return True
