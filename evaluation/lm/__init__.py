@@ -1,0 +1,1 @@
+"""Evaluation of language models: tasks as data, DCLM's scoring, standard errors on everything."""
