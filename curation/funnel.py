@@ -1,0 +1,132 @@
+"""The funnel of a run: what came in, what each step removed and why, with real rows, as a page or a table.
+
+The page is one file without any outside resource; it is made from report.json and the score side-cars that
+the run left, so it can be made again at any time, also for a run on an object store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from curation import storage
+from curation.html import asset, count, duration, el, page, share
+
+_ASSETS = Path(__file__).with_name("funnel_page")
+
+
+def render(run_dir: str | Path, out: str | Path | None = None) -> str:
+    """Write the page of a run and return where it is (default: run_dir/funnel.html).
+
+    Reads run_dir/_winnow/report.json and run_dir/scores/**.parquet; `run_dir` is a path or an fsspec URL.
+    FileNotFoundError if the run has no report, ValueError if the report cannot be read.
+    """
+    from curation.funnel_page import sections
+    from curation.funnel_page.scores import distributions
+
+    run_dir = str(run_dir)
+    report = read_report(run_dir)
+    rules: dict[str, list[str]] = {}
+    marks: dict[str, list[float]] = {}
+    for step in report["steps"]:
+        reasons = [r["reason"] for r in report.get("reasons") or () if r.get("step") == step.get("index")]
+        for column in sections.columns_of(step) if step.get("kind") in ("keep", "barrier") else ():
+            rules.setdefault(column, []).extend(reasons)
+        for mark in sections.thresholds_of(report, step):
+            marks.setdefault(mark.column, []).append(mark.value)
+    shapes = {shape.column: shape for shape in distributions(run_dir, rules, marks)}
+    target = storage.join(run_dir, "funnel.html") if out is None else str(out)
+    text = html(report, shapes, storage.basename(run_dir))
+    storage.write_bytes(target, text.encode("utf-8"))
+    return target
+
+
+def html(report: Mapping[str, Any], shapes: Mapping[str, Any] | None = None, place: str = "") -> str:
+    """The page of a report as text; `shapes`: column → curation.funnel_page.scores.Distribution."""
+    from curation.funnel_page import sections as s
+
+    facts = s.Facts(report, shapes or {}, place)
+    return page(
+        f"Funnel of {place or 'a run'}: {count(facts.rows_out)} of {count(facts.rows_in)} rows",
+        el("a", "Skip to what was removed", href="#removed", class_="skip"),
+        s.header(facts),
+        el("main", s.funnel(facts), s.removed(facts), s.kept(facts), s.scores(facts), s.barriers(facts),
+           s.cost(facts), s.quarantined(facts), s.plan(facts)),
+        el("footer", f"Made by Winnow {report.get('winnow') or ''} from report.json and the score side-cars of "
+           "this run. Examples are rows of the pool, shown as text.", class_="foot"),
+        css=asset(_ASSETS / "funnel.css"),
+        script=asset(_ASSETS / "funnel.js"),
+        description=f"What a curation run kept and removed: {count(facts.rows_out)} of {count(facts.rows_in)} rows",
+    )  # fmt: skip
+
+
+def read_report(run_dir: str) -> dict[str, Any]:
+    """report.json of a run. FileNotFoundError without one, ValueError if it is not a report."""
+    import orjson
+
+    url = storage.join(run_dir, "_winnow", "report.json")
+    try:
+        report = orjson.loads(storage.read_bytes(url))
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{run_dir} holds no _winnow/report.json: it is not the directory of a finished run "
+            "(run the plan to its end, or resume it, and render again)"
+        ) from None
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"{url} is not JSON ({error}): run the plan again to write it anew") from error
+    if not isinstance(report, dict) or not isinstance(report.get("steps"), list):
+        raise ValueError(f"{url} has no list of steps: it is not a report of a curation run")
+    return report
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """The funnel as text for a terminal: a line a step, then reasons and quarantined rows."""
+    steps = report.get("steps") or []
+    rows_in = (report.get("input") or {}).get("rows") or 0
+    rows_out = (report.get("output") or {}).get("rows") or 0
+    scale = max([rows_in, *((s.get("rows_in") or 0) + (s.get("added") or 0) for s in steps)], default=0)
+    lines = [["", "step", "", "rows after", "removed", "", "work"]]
+    for step in steps:
+        dropped, left = step.get("dropped") or 0, step.get("rows_out") or 0
+        name = str(step.get("name") or step.get("kind") or "")
+        if step.get("reason"):
+            name = f"{'keep' if step.get('kind') == 'keep' else name}: {step['reason']}"
+        notes = f"-{count(dropped)}" if dropped else ""
+        notes += f" +{count(step['added'])}" if step.get("added") else ""
+        notes += f" ({count(step['quarantined'])} bad)" if step.get("quarantined") else ""
+        lines.append([
+            str(step.get("index", "")),
+            _line(name),
+            _blocks(left, scale),
+            count(left),
+            notes.strip(),
+            share(dropped, step.get("rows_in")) if dropped else "",
+            duration(step.get("seconds")),
+        ])  # fmt: skip
+    widths = [max(len(line[i]) for line in lines) for i in range(7)]
+    right = {0, 3, 4, 5, 6}
+    body = [
+        "  ".join(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
+        for line in lines
+    ]  # fmt: skip
+    last = [f"{count(rows_out)} of {count(rows_in)} rows kept ({share(rows_out, rows_in)}) in {duration(report.get('seconds'))}"]
+    errors = (report.get("quarantined") or {}).get("by_error") or {}
+    last += [f"quarantined: {count(n)}  {_line(name)}" for name, n in sorted(errors.items(), key=lambda e: -e[1])]
+    return "\n".join([line.rstrip() for line in body] + ["", *last])
+
+
+def _blocks(rows: int, scale: int, width: int = 24) -> str:
+    """A bar of eighths of a character."""
+    eighths = round(8 * width * rows / scale) if scale else 0
+    eighths = max(eighths, 1) if rows else 0
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + " ▏▎▍▌▋▊▉"[rest]).rstrip().ljust(width)
+
+
+def _line(text: str, width: int = 44) -> str:
+    """One line of at most `width` characters, controls made visible so that they cannot move the cursor."""
+    from curation.html import visible
+
+    text = visible(" ".join(text.split()))
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,310 @@
+"""Distributions of scores, read from the side-cars of a run with DuckDB (one scan of a stage for its numbers).
+
+A row counts as kept, as removed by the rules that read this score, or as removed by another rule. For runs of
+up to `JOIN_ROWS` rows a row's end is looked up in the later stages too; above that only its own stage is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from curation import storage
+
+BINS = 40
+LABELS = 8  # values shown of a column of labels; the rest is summed
+JOIN_ROWS = 20_000_000
+
+_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER",
+            "UBIGINT", "FLOAT", "DOUBLE", "DECIMAL")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Rows of one bin or label: kept, removed by a rule that reads the column, removed by another."""
+
+    kept: int = 0
+    by_rule: int = 0
+    elsewhere: int = 0
+
+    @property
+    def rows(self) -> int:
+        return self.kept + self.by_rule + self.elsewhere
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """One score column. Numbers: `bins[i]` covers [start + i·width, start + (i+1)·width), the first and last
+    also hold what lies `below` and `above`. Labels: `labels` by falling number of rows."""
+
+    column: str
+    stage: str
+    rows: int  # rows with a value
+    nulls: int
+    minimum: float | None = None
+    maximum: float | None = None
+    mean: float | None = None
+    start: float = 0.0
+    width: float = 1.0
+    bins: tuple[Bars, ...] = ()
+    below: int = 0
+    above: int = 0
+    labels: Mapping[str, Bars] = field(default_factory=dict)
+    joined: bool = True
+
+
+def distributions(
+    run_dir: str, rules: Mapping[str, Iterable[str]], marks: Mapping[str, Iterable[float]] | None = None
+) -> list[Distribution]:
+    """Every number, boolean and label column of the side-cars under run_dir/scores, in the order of stages.
+
+    `rules`: column → reasons of the keeps that read it. `marks`: column → thresholds, which the drawn range
+    should show. An empty list when the run has no side-cars.
+    """
+    stages = _stages(run_dir)
+    if not stages:
+        return []
+    con = _connect(run_dir)
+    try:
+        total = sum(_count(con, files) for files in stages.values())
+        names = list(stages)
+        found = []
+        for i, name in enumerate(names):
+            later = [stages[n] for n in names[i + 1 :]] if total <= JOIN_ROWS else []
+            con.execute("SET threads = 1" if total <= JOIN_ROWS else "RESET threads")
+            joined = i == len(names) - 1 or total <= JOIN_ROWS
+            found += _of_stage(con, name, stages[name], later, rules, marks or {}, joined)
+        return found
+    finally:
+        con.close()
+
+
+def _stages(run_dir: str) -> dict[str, list[str]]:
+    """Stage folder → side-car files, by number of stage."""
+    root = storage.join(run_dir, "scores")
+    try:
+        files = storage.list_files(root, suffixes=[".parquet"])
+    except FileNotFoundError:
+        return {}
+    stages: dict[str, list[str]] = {}
+    for file in files:
+        stages.setdefault(file.name.split("/")[0] if "/" in file.name else "", []).append(file.url)
+    return dict(sorted(stages.items(), key=lambda item: (_natural(item[0]), item[0])))
+
+
+def _natural(name: str) -> int:
+    digits = "".join(ch for ch in name if ch.isdigit())
+    return int(digits) if digits else -1
+
+
+def _connect(run_dir: str) -> Any:
+    import duckdb
+
+    con = duckdb.connect(":memory:")
+    con.execute("SET TimeZone = 'UTC'") if con.execute(
+        "select 1 from duckdb_settings() where name = 'TimeZone'"
+    ).fetchall() else None
+    con.execute("SET enable_progress_bar = false")
+    if not storage.is_local(run_dir):
+        import fsspec
+
+        con.register_filesystem(fsspec.core.url_to_fs(run_dir)[0])
+    return con
+
+
+def _scan(files: list[str]) -> str:
+    quoted = ", ".join("'" + f.replace("'", "''") + "'" for f in files)
+    return f"read_parquet([{quoted}], union_by_name = true, hive_partitioning = false)"
+
+
+def _count(con: Any, files: list[str]) -> int:
+    return con.execute(f"SELECT count(*) FROM {_scan(files)}").fetchone()[0]
+
+
+def _of_stage(
+    con: Any, name: str, files: list[str], later: list[list[str]],
+    rules: Mapping[str, Iterable[str]], marks: Mapping[str, Iterable[float]], joined: bool,
+) -> list[Distribution]:  # fmt: skip
+    kinds = con.execute(f"DESCRIBE SELECT * FROM {_scan(files)}").fetchall()
+    columns: list[tuple[str, str, str]] = []  # shown name, SQL, number|bool|label
+    for row in kinds:
+        if row[0] not in ("id", "dropped_by"):
+            columns += _flat(row[0], _quote(row[0]), row[1])
+    if not columns or "dropped_by" not in {row[0] for row in kinds}:
+        return []
+    fate = ["r0.dropped_by"]
+    joins = ""
+    for i, more in enumerate(later, 1):
+        joins += f" LEFT JOIN (SELECT id, any_value(dropped_by) AS gone FROM {_scan(more)} GROUP BY id) s{i} USING (id)"
+        fate.append(f"s{i}.gone")
+    con.execute(
+        f"CREATE OR REPLACE TEMP VIEW rows_of AS SELECT r0.* EXCLUDE (dropped_by), coalesce({', '.join(fate)}) "
+        f"AS fate_of_row FROM {_scan(files)} r0{joins}"
+    )
+    numbers = [c for c in columns if c[2] == "number"]
+    made = {d.column: d for d in _histograms(con, name, numbers, rules, marks, joined)}
+    for shown, sql, kind in columns:
+        if kind != "number":
+            made[shown] = _labels(con, name, shown, sql, rules, joined)
+    return [made[c[0]] for c in columns if made[c[0]].rows or made[c[0]].nulls]
+
+
+def _flat(shown: str, sql: str, kind: str) -> list[tuple[str, str, str]]:
+    """A column as numbers and labels; the fields of a struct one by one; lists and binary left out."""
+    if kind.startswith("STRUCT(") and kind.endswith(")"):
+        out = []
+        for field_name, field_kind in _fields(kind[7:-1]):
+            out += _flat(f"{shown}.{field_name}", f"{sql}.{_quote(field_name)}", field_kind)
+        return out
+    if kind.split("(")[0] in _NUMBERS and not kind.endswith("]"):
+        return [(shown, sql, "number")]
+    if kind in ("VARCHAR", "BOOLEAN"):
+        return [(shown, sql, "label")]
+    return []
+
+
+def _fields(inside: str) -> list[tuple[str, str]]:
+    """The fields of DuckDB's STRUCT(a INTEGER, "b c" STRUCT(…)): name and type."""
+    parts, depth, quoted, start = [], 0, False, 0
+    for i, ch in enumerate(inside):
+        if ch == '"':
+            quoted = not quoted
+        elif not quoted and ch in "(,)":
+            depth += {"(": 1, ")": -1, ",": 0}[ch]
+            if ch == "," and depth == 0:
+                parts.append(inside[start:i])
+                start = i + 1
+    out = []
+    for part in [*parts, inside[start:]]:
+        part = part.strip()
+        if part.startswith('"'):
+            end = part.replace('""', "\0\0").index('"', 1)
+            out.append((part[1:end].replace('""', '"'), part[end + 1 :].strip()))
+        else:
+            head, _, kind = part.partition(" ")
+            out.append((head, kind.strip()))
+    return out
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _classes(shown: str, rules: Mapping[str, Iterable[str]]) -> tuple[str, str, str]:
+    """SQL conditions of kept, removed by a rule that reads the column, removed by another."""
+    mine = ", ".join("'" + r.replace("'", "''") + "'" for r in rules.get(shown, ()))
+    if not mine:
+        return "fate_of_row IS NULL", "false", "fate_of_row IS NOT NULL"
+    return "fate_of_row IS NULL", f"fate_of_row IN ({mine})", f"fate_of_row NOT IN ({mine})"
+
+
+def _histograms(
+    con: Any, stage: str, columns: list[tuple[str, str, str]],
+    rules: Mapping[str, Iterable[str]], marks: Mapping[str, Iterable[float]], joined: bool,
+) -> list[Distribution]:  # fmt: skip
+    if not columns:
+        return []
+    asked = []
+    for _, sql, _ in columns:
+        x = f"CASE WHEN isfinite(CAST({sql} AS DOUBLE)) THEN CAST({sql} AS DOUBLE) END"
+        asked.append(
+            f"count({x}), count(*) - count({x}), min({x}), max({x}), avg({x}), "
+            f"approx_quantile({x}, [0.002, 0.998]), coalesce(bool_and({x} = floor({x})), false)"
+        )
+    facts = con.execute(f"SELECT {', '.join(asked)} FROM rows_of").fetchone()
+    facts = [facts[i : i + 7] for i in range(0, len(facts), 7)]
+    plans = [_range(f, marks.get(c[0], ())) if f[0] else None for c, f in zip(columns, facts, strict=True)]
+    asked = []
+    for (shown, sql, _), plan in zip(columns, plans, strict=True):
+        if plan is None:
+            continue
+        start, width, bins = plan
+        x = f"CAST({sql} AS DOUBLE)"
+        where = f"floor(({x} - {start!r}) / {width!r} + 1e-9)"
+        for condition in _classes(shown, rules):
+            asked.append(
+                f"histogram(CAST(greatest(-1, least({bins}, {where})) AS INTEGER)) "
+                f"FILTER (WHERE isfinite({x}) AND {condition})"
+            )
+    answers = iter(con.execute(f"SELECT {', '.join(asked)} FROM rows_of").fetchone()) if asked else iter(())
+    found = []
+    for (shown, _, _), fact, plan in zip(columns, facts, plans, strict=True):
+        if plan is None:
+            found.append(Distribution(shown, stage, 0, fact[1], joined=joined))
+            continue
+        start, width, bins = plan
+        counts = [next(answers) or {} for _ in range(3)]
+        low, high = (sum(c.get(edge, 0) for c in counts) for edge in (-1, bins))
+        for c in counts:
+            c[0] = c.get(0, 0) + c.pop(-1, 0)
+            c[bins - 1] = c.get(bins - 1, 0) + c.pop(bins, 0)
+        bars = tuple(Bars(*(c.get(i, 0) for c in counts)) for i in range(bins))
+        found.append(
+            Distribution(
+                shown,
+                stage,
+                fact[0],
+                fact[1],
+                fact[2],
+                fact[3],
+                fact[4],
+                start,
+                width,
+                bars,
+                low,
+                high,
+                joined=joined,
+            )  # fmt: skip
+        )
+    return found
+
+
+def _range(fact: tuple[Any, ...], marks: Iterable[float]) -> tuple[float, float, int]:
+    """(start, width, bins): round numbers that cover the middle 99.6 % and the thresholds near it. What lies
+    far outside would leave the rest one bar wide, so it is counted into the outer bins."""
+    _, _, minimum, maximum, _, quantiles, whole = fact
+    low, high = (minimum, maximum) if not quantiles else quantiles
+    span = high - low
+    low = minimum if low - minimum <= 0.25 * span else low
+    high = maximum if maximum - high <= 0.25 * span else high
+    for mark in marks:
+        if minimum <= mark <= maximum or low - span <= mark <= high + span:
+            low, high = min(low, mark), max(high, mark)
+    if high <= low:
+        step = 1.0 if whole else max(abs(low), 1.0) / 10
+        low, high = low - 2 * step, low + 3 * step
+    width = _round_up((high - low) / BINS)
+    if whole:
+        width = max(1.0, math.ceil(width))
+    start = math.floor(low / width + 1e-9) * width
+    bins = max(1, math.floor((high - start) / width + 1e-9) + 1)
+    if not whole and bins > 1 and abs(start + (bins - 1) * width - high) < 1e-9 * max(1.0, abs(high)):
+        bins -= 1  # the maximum itself belongs to the last bin: a score of exactly 1 is no bin of its own
+    return start, width, bins
+
+
+def _round_up(width: float) -> float:
+    """The next of 1, 2, 2.5, 5 times a power of ten."""
+    if width <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(width))
+    return next(float(f"{m * power:.12g}") for m in (1, 2, 2.5, 5, 10) if m * power >= width * (1 - 1e-9))
+
+
+def _labels(
+    con: Any, stage: str, shown: str, sql: str, rules: Mapping[str, Iterable[str]], joined: bool
+) -> Distribution:
+    kept, mine, others = _classes(shown, rules)
+    rows = con.execute(
+        f"SELECT CAST({sql} AS VARCHAR) AS label, count(*) FILTER (WHERE {kept}), count(*) FILTER (WHERE {mine}), "
+        f"count(*) FILTER (WHERE {others}) FROM rows_of GROUP BY label ORDER BY count(*) DESC, label"
+    ).fetchall()
+    nulls = sum(sum(r[1:]) for r in rows if r[0] is None)
+    rows = [r for r in rows if r[0] is not None]
+    labels = {r[0][:60]: Bars(*r[1:]) for r in rows[:LABELS]}
+    rest = rows[LABELS:]
+    if rest:
+        labels[f"{len(rest):,} others"] = Bars(*(sum(r[i] for r in rest) for i in (1, 2, 3)))
+    return Distribution(shown, stage, sum(sum(r[1:]) for r in rows), nulls, labels=labels, joined=joined)
