@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from recipes import scale as scales
 from recipes.clip.data import Pairs, load_pairs
@@ -66,6 +68,7 @@ def train_filter_network(
 ) -> tuple[Path, Report]:
     """Train on `trusted` (tars, parquet, a table) and return (model directory, report).
 
+    A table with a column `captions` (list of true captions) gives one pair per caption.
     held_out: share of distinct images kept for the check; all pairs of one image stay together. apart_from:
     pairs (or anything `load_pairs` takes) whose images must not be trained on: equal pixels are left out, so
     that a pool which shares images with the trusted set is not scored from memory. overrides: settings of the
@@ -77,7 +80,7 @@ def train_filter_network(
         scale = scale.replace(train=overrides)
     values = scale.to_dict()
     model = build(values["model"], values.get("pixels"), seed)
-    pairs = load_pairs(trusted, model.pixels)
+    pairs = load_pairs(every_caption(trusted), model.pixels)
     keys = _image_keys(pairs)
     left_out = 0
     if apart_from is not None:
@@ -96,6 +99,18 @@ def train_filter_network(
             "few, or the budget is too short. The filter network is not to be used"
         )
     return result.model, report
+
+
+def every_caption(source: Any) -> Any:
+    """A table with a list column `captions` as one row per caption (id#0, id#1, …); anything else unchanged."""
+    if not isinstance(source, pa.Table) or "captions" not in source.column_names:
+        return source
+    captions = source["captions"].combine_chunks()
+    parents = pc.list_parent_indices(captions)
+    counts = pc.list_value_length(captions).to_numpy(zero_copy_only=False).astype(np.int64)
+    place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    ids = pc.binary_join_element_wise(source["id"].take(parents), pa.array(place.astype(str)), "#")
+    return pa.table({"id": ids, "text": pc.list_flatten(captions), "image": source["image"].take(parents)})
 
 
 def auc(positive: np.ndarray, negative: np.ndarray) -> float:

@@ -48,6 +48,14 @@ class TableSet:
             yield Examples(columns.pop("id"), columns.pop("image"), columns)
 
 
+def demo_sets(split: str = "evaluation") -> dict[str, TableSet]:
+    """The set of the task list "demo": the embedded evaluation pictures. split "validation" is the one that
+    settings are fixed on; its concepts and those of "evaluation" do not meet."""
+    from pools import demo_image_text
+
+    return {"demo": TableSet("demo", demo_image_text.evaluation(split))}
+
+
 @dataclass(frozen=True)
 class WdsSet:
     """A classification set in the layout of the published WebDataset evaluation sets (DataComp's tasks).
