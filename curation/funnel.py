@@ -51,14 +51,27 @@ def html(report: Mapping[str, Any], shapes: Mapping[str, Any] | None = None, pla
         f"Funnel of {place or 'a run'}: {count(facts.rows_out)} of {count(facts.rows_in)} rows",
         el("a", "Skip to what was removed", href="#removed", class_="skip"),
         s.header(facts),
-        el("main", s.funnel(facts), s.removed(facts), s.kept(facts), s.scores(facts), s.barriers(facts),
-           s.cost(facts), s.quarantined(facts), s.plan(facts)),
-        el("footer", f"Made by Winnow {report.get('winnow') or ''} from report.json and the score side-cars of "
-           "this run. Examples are rows of the pool, shown as text.", class_="foot"),
+        el(
+            "main",
+            s.funnel(facts),
+            s.removed(facts),
+            s.kept(facts),
+            s.scores(facts),
+            s.barriers(facts),
+            s.cost(facts),
+            s.quarantined(facts),
+            s.plan(facts),
+        ),
+        el(
+            "footer",
+            f"Made by Winnow {report.get('winnow') or ''} from report.json and the score side-cars of "
+            "this run. Examples are rows of the pool, shown as text.",
+            class_="foot",
+        ),
         css=asset(_ASSETS / "funnel.css"),
         script=asset(_ASSETS / "funnel.js"),
-        description=f"What a curation run kept and removed: {count(facts.rows_out)} of {count(facts.rows_in)} rows",
-    )  # fmt: skip
+        description="What a curation run kept, what it removed, and why",
+    )
 
 
 def read_report(run_dir: str) -> dict[str, Any]:
@@ -95,25 +108,32 @@ def table(report: Mapping[str, Any]) -> str:
         notes = f"-{count(dropped)}" if dropped else ""
         notes += f" +{count(step['added'])}" if step.get("added") else ""
         notes += f" ({count(step['quarantined'])} bad)" if step.get("quarantined") else ""
-        lines.append([
-            str(step.get("index", "")),
-            _line(name),
-            _blocks(left, scale),
-            count(left),
-            notes.strip(),
-            share(dropped, step.get("rows_in")) if dropped else "",
-            duration(step.get("seconds")),
-        ])  # fmt: skip
+        lines.append(
+            [
+                str(step.get("index", "")),
+                _line(name),
+                _blocks(left, scale),
+                count(left),
+                notes.strip(),
+                share(dropped, step.get("rows_in")) if dropped else "",
+                duration(step.get("seconds")),
+            ]
+        )
     widths = [max(len(line[i]) for line in lines) for i in range(7)]
-    right = {0, 3, 4, 5, 6}
-    body = [
-        "  ".join(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
-        for line in lines
-    ]  # fmt: skip
-    last = [f"{count(rows_out)} of {count(rows_in)} rows kept ({share(rows_out, rows_in)}) in {duration(report.get('seconds'))}"]
+    body = []
+    for line in lines:
+        cells = [
+            cell.ljust(width) if i in (1, 2) else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        body.append("  ".join(cells).rstrip())
+    kept = f"{count(rows_out)} of {count(rows_in)} rows kept ({share(rows_out, rows_in)})"
+    last = [f"{kept} in {duration(report.get('seconds'))}"]
     errors = (report.get("quarantined") or {}).get("by_error") or {}
-    last += [f"quarantined: {count(n)}  {_line(name)}" for name, n in sorted(errors.items(), key=lambda e: -e[1])]
-    return "\n".join([line.rstrip() for line in body] + ["", *last])
+    last += [
+        f"quarantined: {count(n)}  {_line(name)}" for name, n in sorted(errors.items(), key=lambda e: -e[1])
+    ]
+    return "\n".join([*body, "", *last])
 
 
 def _blocks(rows: int, scale: int, width: int = 24) -> str:

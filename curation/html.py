@@ -84,8 +84,15 @@ def el(name: str, /, *children: Any, **attributes: Any) -> Html:
 
 def svg(across: float, down: float, *children: Any, label: str, **attributes: Any) -> Html:
     """A drawing of `across` × `down` user units with a name for readers that cannot see it."""
-    return el("svg", *children, viewBox=f"0 0 {num(across)} {num(down)}", role="img", aria_label=label,
-              xmlns="http://www.w3.org/2000/svg", **attributes)  # fmt: skip
+    return el(
+        "svg",
+        *children,
+        viewBox=f"0 0 {num(across)} {num(down)}",
+        role="img",
+        aria_label=label,
+        xmlns="http://www.w3.org/2000/svg",
+        **attributes,
+    )
 
 
 def num(value: float) -> str:

@@ -1,1 +1,1 @@
-"""What the funnel page is made of: thresholds out of keeps, distributions out of side-cars, drawings, sections."""
+"""Parts of the funnel page: thresholds of keeps, distributions of scores, drawings, sections."""

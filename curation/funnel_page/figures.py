@@ -32,47 +32,54 @@ def histogram(shape: Distribution, thresholds: Sequence[Threshold] = ()) -> Html
     plot = HEIGHT - _TOP - _BOTTOM
     high = max((b.rows for b in shape.bins), default=0) or 1
     step = WIDTH / max(1, len(shape.bins))
-    end = shape.start + shape.width * len(shape.bins)
+    start, end = shape.edge(0), shape.edge(len(shape.bins))
     drawn: list[Html] = []
     for i, bars in enumerate(shape.bins):
         if not bars.rows:
             continue
-        low = shape.start + i * shape.width
         edge = ""
         if i == 0 and shape.below:
             edge = f", of which {count(shape.below)} lie below"
         if i == len(shape.bins) - 1 and shape.above:
             edge = f", of which {count(shape.above)} lie above"
-        title = f"{figure(low)} to {figure(low + shape.width)}: {_said(bars)}{edge}"
+        title = f"{figure(shape.edge(i))} to {figure(shape.edge(i + 1))}: {_said(bars)}{edge}"
         drawn.append(
             el("g", el("title", title), _stack(bars, i * step + 0.4, max(step - 0.8, 0.4), high, plot))
         )
     axis = HEIGHT - _BOTTOM
     drawn.append(el("line", x1=0, y1=axis, x2=WIDTH, y2=axis, class_="axis"))
-    ends = ((shape.below, shape.start, 0.0, "start"), (shape.above, end, WIDTH, "end"))
+    ends = ((shape.below, start, 0.0, "start"), (shape.above, end, WIDTH, "end"))
     for beyond, value, x, anchor in ends:
         sign = "" if not beyond else ("≤ " if anchor == "start" else "≥ ")
         drawn.append(el("text", sign + figure(value), x=num(x), y=HEIGHT - 4, text_anchor=anchor))
-    drawn += _marks(thresholds, shape.start, end)
-    said = f"{shape.column}: {count(shape.rows)} rows between {figure(shape.minimum)} and {figure(shape.maximum)}"
+    if shape.log:
+        drawn.append(el("text", "log scale", x=WIDTH / 2, y=HEIGHT - 4, text_anchor="middle"))
+    drawn += _marks(thresholds, shape)
+    ends_said = f"{figure(shape.minimum)} and {figure(shape.maximum)}"
+    said = f"{shape.column}: {count(shape.rows)} rows between {ends_said}"
     return svg(WIDTH, HEIGHT, drawn, label=said, class_="histogram")
 
 
-def _marks(thresholds: Sequence[Threshold], start: float, end: float) -> list[Html]:
+def _marks(thresholds: Sequence[Threshold], shape: Distribution) -> list[Html]:
     """Threshold lines; labels that would overlap go on the second line."""
     drawn, taken = [], [-1e9, -1e9]
     for mark in sorted(thresholds, key=lambda t: t.value):
-        at = WIDTH * (mark.value - start) / (end - start)
-        outside = "" if start <= mark.value <= end else (" ←" if mark.value < start else " →")
-        at = min(max(at, 0.75), WIDTH - 0.75)
-        text = mark.label + outside
+        place = shape.place(mark.value)
+        text = mark.label + ("" if 0 <= place <= 1 else (" ←" if place < 0 else " →"))
+        at = min(max(WIDTH * place, 0.75), WIDTH - 0.75)
         half = 3.4 * len(text)
         middle = min(max(at, half), WIDTH - half)
         row = 0 if middle - half > taken[0] + 6 or taken[0] <= taken[1] else 1
         taken[row] = middle + half
         drawn.append(
-            el("line", x1=num(at), y1=_TOP - 3 if row == 0 else _TOP - 12, x2=num(at), y2=num(HEIGHT - _BOTTOM),
-               class_="mark")  # fmt: skip
+            el(
+                "line",
+                x1=num(at),
+                y1=_TOP - 3 if row == 0 else _TOP - 12,
+                x2=num(at),
+                y2=num(HEIGHT - _BOTTOM),
+                class_="mark",
+            )
         )
         y = 20 if row == 0 else 9
         drawn.append(el("text", text, x=num(middle), y=y, text_anchor="middle", class_="strong"))
@@ -85,9 +92,7 @@ def _stack(bars: Bars, x: float, width: float, high: int, plot: float) -> list[H
         if rows:
             tall = max(plot * rows / high, 0.75)
             y -= tall
-            drawn.append(
-                el("rect", x=num(x), y=num(y), width=num(width), height=num(tall), class_=class_)
-            )
+            drawn.append(el("rect", x=num(x), y=num(y), width=num(width), height=num(tall), class_=class_))
     return drawn
 
 
@@ -117,7 +122,9 @@ def labels(shape: Distribution) -> Html:
         )
         for label, b in shape.labels.items()
     ]
-    return el("table", el("caption", f"Values of {shape.column}", class_="hide"), el("tbody", rows), class_="labels")
+    return el(
+        "table", el("caption", f"Values of {shape.column}", class_="hide"), el("tbody", rows), class_="labels"
+    )
 
 
 def sizes(clusters: dict[int, int]) -> Html:

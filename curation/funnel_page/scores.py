@@ -1,4 +1,4 @@
-"""Distributions of scores, read from the side-cars of a run with DuckDB (one scan of a stage for its numbers).
+"""Distributions of scores, read from the side-cars of a run with DuckDB: one scan of a stage for its numbers.
 
 A row counts as kept, as removed by the rules that read this score, or as removed by another rule. For runs of
 up to `JOIN_ROWS` rows a row's end is looked up in the later stages too; above that only its own stage is.
@@ -17,8 +17,20 @@ BINS = 40
 LABELS = 8  # values shown of a column of labels; the rest is summed
 JOIN_ROWS = 20_000_000
 
-_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER",
-            "UBIGINT", "FLOAT", "DOUBLE", "DECIMAL")  # fmt: skip
+_NUMBERS = (
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "HUGEINT",
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "UBIGINT",
+    "FLOAT",
+    "DOUBLE",
+    "DECIMAL",
+)
 
 
 @dataclass(frozen=True)
@@ -36,8 +48,8 @@ class Bars:
 
 @dataclass(frozen=True)
 class Distribution:
-    """One score column. Numbers: `bins[i]` covers [start + i·width, start + (i+1)·width), the first and last
-    also hold what lies `below` and `above`. Labels: `labels` by falling number of rows."""
+    """One score column. Numbers: `bins[i]` covers [edge(i), edge(i + 1)), the first and last also hold what
+    lies `below` and `above`; `log` bins are equal in the logarithm. Labels: by falling number of rows."""
 
     column: str
     stage: str
@@ -48,11 +60,23 @@ class Distribution:
     mean: float | None = None
     start: float = 0.0
     width: float = 1.0
+    log: bool = False
     bins: tuple[Bars, ...] = ()
     below: int = 0
     above: int = 0
     labels: Mapping[str, Bars] = field(default_factory=dict)
     joined: bool = True
+
+    def edge(self, i: int) -> float:
+        """Where bin i begins."""
+        at = self.start + i * self.width
+        return 10.0**at if self.log else at
+
+    def place(self, value: float) -> float:
+        """Where a value lies between the left end (0) and the right end (1) of the drawn range."""
+        if self.log:
+            value = math.log10(value) if value > 0 else -math.inf
+        return (value - self.start) / (self.width * max(1, len(self.bins)))
 
 
 def distributions(
@@ -124,9 +148,14 @@ def _count(con: Any, files: list[str]) -> int:
 
 
 def _of_stage(
-    con: Any, name: str, files: list[str], later: list[list[str]],
-    rules: Mapping[str, Iterable[str]], marks: Mapping[str, Iterable[float]], joined: bool,
-) -> list[Distribution]:  # fmt: skip
+    con: Any,
+    name: str,
+    files: list[str],
+    later: list[list[str]],
+    rules: Mapping[str, Iterable[str]],
+    marks: Mapping[str, Iterable[float]],
+    joined: bool,
+) -> list[Distribution]:
     kinds = con.execute(f"DESCRIBE SELECT * FROM {_scan(files)}").fetchall()
     columns: list[tuple[str, str, str]] = []  # shown name, SQL, number|bool|label
     for row in kinds:
@@ -137,11 +166,12 @@ def _of_stage(
     fate = ["r0.dropped_by"]
     joins = ""
     for i, more in enumerate(later, 1):
-        joins += f" LEFT JOIN (SELECT id, any_value(dropped_by) AS gone FROM {_scan(more)} GROUP BY id) s{i} USING (id)"
+        ends = f"SELECT id, any_value(dropped_by) AS gone FROM {_scan(more)} GROUP BY id"
+        joins += f" LEFT JOIN ({ends}) s{i} USING (id)"
         fate.append(f"s{i}.gone")
     con.execute(
-        f"CREATE OR REPLACE TEMP VIEW rows_of AS SELECT r0.* EXCLUDE (dropped_by), coalesce({', '.join(fate)}) "
-        f"AS fate_of_row FROM {_scan(files)} r0{joins}"
+        "CREATE OR REPLACE TEMP VIEW rows_of AS SELECT r0.* EXCLUDE (dropped_by), "
+        f"coalesce({', '.join(fate)}) AS fate_of_row FROM {_scan(files)} r0{joins}"
     )
     numbers = [c for c in columns if c[2] == "number"]
     made = {d.column: d for d in _histograms(con, name, numbers, rules, marks, joined)}
@@ -201,9 +231,13 @@ def _classes(shown: str, rules: Mapping[str, Iterable[str]]) -> tuple[str, str, 
 
 
 def _histograms(
-    con: Any, stage: str, columns: list[tuple[str, str, str]],
-    rules: Mapping[str, Iterable[str]], marks: Mapping[str, Iterable[float]], joined: bool,
-) -> list[Distribution]:  # fmt: skip
+    con: Any,
+    stage: str,
+    columns: list[tuple[str, str, str]],
+    rules: Mapping[str, Iterable[str]],
+    marks: Mapping[str, Iterable[float]],
+    joined: bool,
+) -> list[Distribution]:
     if not columns:
         return []
     asked = []
@@ -211,7 +245,7 @@ def _histograms(
         x = f"CASE WHEN isfinite(CAST({sql} AS DOUBLE)) THEN CAST({sql} AS DOUBLE) END"
         asked.append(
             f"count({x}), count(*) - count({x}), min({x}), max({x}), avg({x}), "
-            f"approx_quantile({x}, [0.002, 0.998]), coalesce(bool_and({x} = floor({x})), false)"
+            f"approx_quantile({x}, [0.002, 0.5, 0.998]), coalesce(bool_and({x} = floor({x})), false)"
         )
     facts = con.execute(f"SELECT {', '.join(asked)} FROM rows_of").fetchone()
     facts = [facts[i : i + 7] for i in range(0, len(facts), 7)]
@@ -220,9 +254,10 @@ def _histograms(
     for (shown, sql, _), plan in zip(columns, plans, strict=True):
         if plan is None:
             continue
-        start, width, bins = plan
+        start, width, bins, log = plan
         x = f"CAST({sql} AS DOUBLE)"
-        where = f"floor(({x} - {start!r}) / {width!r} + 1e-9)"
+        at = f"CASE WHEN {x} > 0 THEN log10({x}) ELSE -1e9 END" if log else x
+        where = f"floor(({at} - {start!r}) / {width!r} + 1e-9)"
         for condition in _classes(shown, rules):
             asked.append(
                 f"histogram(CAST(greatest(-1, least({bins}, {where})) AS INTEGER)) "
@@ -234,7 +269,7 @@ def _histograms(
         if plan is None:
             found.append(Distribution(shown, stage, 0, fact[1], joined=joined))
             continue
-        start, width, bins = plan
+        start, width, bins, log = plan
         counts = [next(answers) or {} for _ in range(3)]
         low, high = (sum(c.get(edge, 0) for c in counts) for edge in (-1, bins))
         for c in counts:
@@ -245,27 +280,36 @@ def _histograms(
             Distribution(
                 shown,
                 stage,
-                fact[0],
-                fact[1],
-                fact[2],
-                fact[3],
-                fact[4],
-                start,
-                width,
-                bars,
-                low,
-                high,
+                rows=fact[0],
+                nulls=fact[1],
+                minimum=fact[2],
+                maximum=fact[3],
+                mean=fact[4],
+                start=start,
+                width=width,
+                log=log,
+                bins=bars,
+                below=low,
+                above=high,
                 joined=joined,
-            )  # fmt: skip
+            )
         )
     return found
 
 
-def _range(fact: tuple[Any, ...], marks: Iterable[float]) -> tuple[float, float, int]:
-    """(start, width, bins): round numbers that cover the middle 99.6 % and the thresholds near it. What lies
-    far outside would leave the rest one bar wide, so it is counted into the outer bins."""
-    _, _, minimum, maximum, _, quantiles, whole = fact
-    low, high = (minimum, maximum) if not quantiles else quantiles
+def _range(fact: tuple[Any, ...], marks: Iterable[float]) -> tuple[float, float, int, bool]:
+    """(start, width, bins, log): round numbers that cover the middle 99.6 % and the thresholds near it. What
+    lies far outside would leave the rest one bar wide, so it is counted into the outer bins; a long tail of
+    positive numbers (lengths, counts) is drawn by its logarithm."""
+    _, _, minimum, maximum, _, (low, median, high), whole = fact
+    marks = list(marks)
+    if minimum >= 0 and median > 0 and high > 20 * median and all(m > 0 for m in marks):
+        low = max(minimum, low, 1.0 if whole else high / 1e5)
+        for mark in marks:
+            low, high = min(low, mark), max(high, mark)
+        width = max(0.02, _round_up(math.log10(high / low) / BINS))
+        start = math.floor(math.log10(low) / width + 1e-9) * width
+        return start, width, max(1, math.floor((math.log10(high) - start) / width + 1e-9) + 1), True
     span = high - low
     low = minimum if low - minimum <= 0.25 * span else low
     high = maximum if maximum - high <= 0.25 * span else high
@@ -282,7 +326,7 @@ def _range(fact: tuple[Any, ...], marks: Iterable[float]) -> tuple[float, float,
     bins = max(1, math.floor((high - start) / width + 1e-9) + 1)
     if not whole and bins > 1 and abs(start + (bins - 1) * width - high) < 1e-9 * max(1.0, abs(high)):
         bins -= 1  # the maximum itself belongs to the last bin: a score of exactly 1 is no bin of its own
-    return start, width, bins
+    return start, width, bins, False
 
 
 def _round_up(width: float) -> float:
@@ -298,8 +342,9 @@ def _labels(
 ) -> Distribution:
     kept, mine, others = _classes(shown, rules)
     rows = con.execute(
-        f"SELECT CAST({sql} AS VARCHAR) AS label, count(*) FILTER (WHERE {kept}), count(*) FILTER (WHERE {mine}), "
-        f"count(*) FILTER (WHERE {others}) FROM rows_of GROUP BY label ORDER BY count(*) DESC, label"
+        f"SELECT CAST({sql} AS VARCHAR) AS label, count(*) FILTER (WHERE {kept}), "
+        f"count(*) FILTER (WHERE {mine}), count(*) FILTER (WHERE {others}) "
+        "FROM rows_of GROUP BY label ORDER BY count(*) DESC, label"
     ).fetchall()
     nulls = sum(sum(r[1:]) for r in rows if r[0] is None)
     rows = [r for r in rows if r[0] is not None]

@@ -58,7 +58,9 @@ class Facts:
     @property
     def reasons(self) -> list[Mapping[str, Any]]:
         """Reasons by falling number of rows."""
-        return sorted(self.report.get("reasons") or [], key=lambda r: (-(r.get("rows") or 0), r.get("step") or 0))
+        return sorted(
+            self.report.get("reasons") or [], key=lambda r: (-(r.get("rows") or 0), r.get("step") or 0)
+        )
 
     def step(self, index: Any) -> Mapping[str, Any]:
         return next((s for s in self.steps if s.get("index") == index), {})
@@ -83,7 +85,7 @@ def thresholds_of(facts_report: Mapping[str, Any], step: Mapping[str, Any]) -> l
     return marks
 
 
-# --------------------------------------------------------------------------------------------------- header
+# ----------------------------------------------------------------------------------------------------- header
 
 
 def header(facts: Facts) -> Html:
@@ -96,6 +98,7 @@ def header(facts: Facts) -> Html:
         title = f"{count(kept)} rows kept, from {count(facts.rows_in)} read and {count(facts.added)} added"
     else:
         title = f"{count(kept)} of {count(facts.rows_in)} rows kept ({share(kept, whole)})"
+    bad = facts.quarantined
     cuts = [r for r in facts.reasons if r.get("rows")][:3]
     largest = ", ".join(f"{r['reason']} ({share(r['rows'], whole)})" for r in cuts)
     return el(
@@ -106,10 +109,10 @@ def header(facts: Facts) -> Html:
         _total(facts),
         el(
             "dl",
-            _fact("Input", f"{count(facts.rows_in)} rows", f"{count(source.get('shards'))} shards, {size(source.get('bytes'))}"),
-            _fact("Output", f"{count(kept)} rows", _output(report)),
+            _fact("Input", f"{count(facts.rows_in)} rows", _shards(source)),
+            _fact("Output", f"{count(kept)} rows", _shards(report.get("output") or {})),
             _text_fact(report),
-            _fact("Quarantined", count(facts.quarantined), share(facts.quarantined, facts.rows_in)),
+            _fact("Quarantined", count(facts.quarantined), bad and share(bad, facts.rows_in)),
             _fact("Time", duration(report.get("seconds")), _where(report)),
             _fact("Peak memory", size(report.get("peak_memory_bytes")), "of one process"),
             _fact("Plan", el("code", str(report.get("plan_hash") or "–")[:12]), f"{len(facts.steps)} steps"),
@@ -117,16 +120,16 @@ def header(facts: Facts) -> Html:
         ),
         el("p", "Pool: ", el("code", source.get("url") or "–"), class_="over pool"),
         _balance(facts),
-    )  # fmt: skip
+    )
 
 
-def _fact(name: str, value: Any, note: str | None = None) -> Html:
+def _fact(name: str, value: Any, note: Any = None) -> Html:
     return el("div", el("dt", name), el("dd", value, el("small", note) if note and note != "–" else None))
 
 
-def _output(report: Mapping[str, Any]) -> str:
-    out = report.get("output") or {}
-    return f"{count(out.get('shards'))} shards, {size(out.get('bytes'))}"
+def _shards(side: Mapping[str, Any]) -> str:
+    shards = side.get("shards")
+    return f"{count(shards)} shard{'' if shards == 1 else 's'}, {size(side.get('bytes'))}"
 
 
 def _where(report: Mapping[str, Any]) -> str:
@@ -152,9 +155,13 @@ def _total(facts: Facts) -> Html | None:
     return el(
         "div",
         figures.bar(parts, facts.whole, said, 20),
-        legend([(c, join(word, " ", el("b", count(rows)), f" ({share(rows, facts.whole)})")) for c, word, rows in shown]),
+        legend([(c, _amount(word, rows, facts.whole)) for c, word, rows in shown]),
         class_="total",
-    )  # fmt: skip
+    )
+
+
+def _amount(word: str, rows: int, whole: int) -> Html:
+    return join(word, " ", el("b", count(rows)), f" ({share(rows, whole)})")
 
 
 def legend(entries: Sequence[tuple[str, Any]]) -> Html:
@@ -172,25 +179,29 @@ def _balance(facts: Facts) -> Html | None:
     left, right = facts.whole, facts.rows_out + facts.dropped + facts.quarantined
     added = f" + {count(facts.added)} added" if facts.added else ""
     sums = (
-        f"{count(facts.rows_in)} read{added} = {count(facts.rows_out)} kept + {count(facts.dropped)} removed + "
-        f"{count(facts.quarantined)} quarantined"
+        f"{count(facts.rows_in)} read{added} = {count(facts.rows_out)} kept + {count(facts.dropped)} removed "
+        f"+ {count(facts.quarantined)} quarantined"
     )
     if left == right:
         return el("p", f"Every row is accounted for: {sums}.", class_="over")
-    return el(
-        "p", f"Rows do not add up ({count(left)} against {count(right)}): {sums}. Treat this report as wrong.",
-        class_="warn",
-    )  # fmt: skip
+    sides = f"{count(left)} against {count(right)}"
+    return el("p", f"Rows do not add up ({sides}): {sums}. Treat this report as wrong.", class_="warn")
 
 
-# -------------------------------------------------------------------------------------------------- the funnel
+# ------------------------------------------------------------------------------------------------- the funnel
 
 
 def funnel(facts: Facts) -> Html:
-    scale = max([facts.whole, *((s.get("rows_in") or 0) + (s.get("added") or 0) for s in facts.steps)], default=0)
+    scale = max(
+        [facts.whole, *((s.get("rows_in") or 0) + (s.get("added") or 0) for s in facts.steps)], default=0
+    )
     places = {r.get("step"): i for i, r in enumerate(facts.reasons)}
     rows = [_step_row(facts, step, scale, places) for step in facts.steps]
-    entries = [("kept", "rows that remain"), ("still", "unchanged by the step"), ("gone", "removed by the step")]
+    entries = [
+        ("kept", "rows that remain"),
+        ("still", "unchanged by the step"),
+        ("gone", "removed by the step"),
+    ]
     if facts.added:
         entries.append(("added", "added by a transform"))
     if facts.quarantined:
@@ -204,14 +215,24 @@ def funnel(facts: Facts) -> Html:
             el(
                 "table",
                 el("caption", "Every step of the plan with the rows it left", class_="hide"),
-                el("thead", el("tr", el("th", "#", scope="col", class_="wide"), el("th", "Step", scope="col"),
-                   _head("Rows after"), _head("Removed"), _head("of its input", "wide"), _head("Work", "wide"))),
+                el(
+                    "thead",
+                    el(
+                        "tr",
+                        el("th", "#", scope="col", class_="wide"),
+                        el("th", "Step", scope="col"),
+                        _head("Rows after"),
+                        _head("Removed"),
+                        _head("of its input", "wide"),
+                        _head("Work", "wide"),
+                    ),
+                ),
                 el("tbody", rows),
                 class_="steps",
             ),
             class_="scroll",
         ),
-    )  # fmt: skip
+    )
 
 
 def _head(text: str, extra: str = "") -> Html:
@@ -223,9 +244,10 @@ def _step_row(facts: Facts, step: Mapping[str, Any], scale: int, places: Mapping
     added, dropped, bad = (step.get(k) or 0 for k in ("added", "dropped", "quarantined"))
     quiet = not (added or dropped or bad)
     name = step.get("reason") or step.get("name")
-    removed: Any = count(dropped) if dropped else "–"
+    gone: Any = count(dropped) if dropped else "–"
     if dropped and step.get("index") in places:
-        removed = el("a", removed, href=f"#reason-{places[step['index']]}", title="What was removed, with examples")
+        place = f"#reason-{places[step['index']]}"
+        gone = el("a", gone, href=place, title="What was removed, with examples")
     if quiet:
         parts: list[tuple[str, float]] = [("still" if step.get("kind") != "read" else "kept", left)]
     else:
@@ -233,8 +255,8 @@ def _step_row(facts: Facts, step: Mapping[str, Any], scale: int, places: Mapping
     said = f"{count(left)} rows after {name}" + (f", {count(dropped)} removed" if dropped else "")
     said += f", {count(added)} added" if added else ""
     said += f", {count(bad)} quarantined" if bad else ""
-    notes = [f"+ {count(added)} added"] if added else []
-    notes += [f"{count(bad)} quarantined"] if bad else []
+    notes = [el("small", f"+ {count(added)} added", class_="muted")] if added else []
+    notes += [el("small", f"{count(bad)} quarantined", class_="warn")] if bad else []
     return el(
         "tr",
         el("td", step.get("index"), class_="index wide"),
@@ -245,12 +267,12 @@ def _step_row(facts: Facts, step: Mapping[str, Any], scale: int, places: Mapping
             figures.bar(parts, scale, said, 3 if quiet else 12) if scale else None,
             class_="step",
         ),
-        el("td", count(left), [el("small", n, class_="warn" if "quar" in n else "muted") for n in notes], class_="n"),
-        el("td", removed, class_="n"),
+        el("td", count(left), notes, class_="n"),
+        el("td", gone, class_="n"),
         el("td", share(dropped, came) if dropped else "", class_="n wide"),
         el("td", duration(step.get("seconds")), class_="n muted wide"),
         class_="quiet" if quiet else None,
-    )  # fmt: skip
+    )
 
 
 def _what(step: Mapping[str, Any]) -> str:
@@ -261,7 +283,7 @@ def _what(step: Mapping[str, Any]) -> str:
     return "" if told in (name, step.get("reason")) else told.removeprefix(f"{name}: ")
 
 
-# ------------------------------------------------------------------------------------ what was removed, and why
+# ---------------------------------------------------------------------------------- what was removed, and why
 
 
 def removed(facts: Facts) -> Html:
@@ -278,13 +300,16 @@ def removed(facts: Facts) -> Html:
         el("h2", "What was removed, and why", id="removed"),
         el(
             "div",
-            el("p", "By number of rows. Open a reason for its rule, its scores, and rows that it removed.",
-               class_="muted"),
+            el(
+                "p",
+                "By number of rows. Open a reason for its rule, its scores, and rows that it removed.",
+                class_="muted",
+            ),
             el("button", "Open all", id="open-all", type="button", hidden=True),
             class_="bars",
         ),
         [_reason(facts, i, reason, largest) for i, reason in enumerate(reasons)],
-    )  # fmt: skip
+    )
 
 
 def _reason(facts: Facts, place: int, reason: Mapping[str, Any], largest: int) -> Html:
@@ -311,22 +336,24 @@ def _reason(facts: Facts, place: int, reason: Mapping[str, Any], largest: int) -
                 "p",
                 el("span", "keeps ", el("code", rule)) if step.get("where") else el("code", rule),
                 el("span", f"step {step.get('index')}") if step else None,
-                el("span", f"{share(rows, step.get('rows_in'))} of the rows that reached it") if step else None,
+                el("span", f"{share(rows, step.get('rows_in'))} of what reached it") if step else None,
                 el("span", f"{size(text)} of text") if text else None,
                 class_="rule",
             ),
             el("div", [shape(s, marks) for s in shapes], class_="shapes") if shapes else None,
             shapes and _shape_legend(shapes),
-            _examples(examples, columns, rows) if examples else el("p", "No examples were stored.", class_="muted"),
+            _examples(examples, columns, rows),
             class_="inside",
         ),
         class_="reason",
         id=f"reason-{place}",
         open=place == 0,
-    )  # fmt: skip
+    )
 
 
 def _examples(examples: Sequence[Mapping[str, Any]], read: Sequence[str], rows: int) -> Html:
+    if not examples:
+        return el("p", "No examples were stored.", class_="muted")
     said = f"{len(examples)} of {count(rows)} removed rows" if rows > len(examples) else "All of them"
     return join(el("h4", said), el("ul", [example(e, read) for e in examples], class_="examples"))
 
@@ -344,11 +371,16 @@ def example(row: Mapping[str, Any], read: Sequence[str] = ()) -> Html:
             el("p", _clip(text), class_="text", dir="auto")
             if text
             else el("p", "(no text)" if text is None else "(empty text)", class_="muted text"),
-            el("p", el("code", row.get("id")), join(el("br"), link(url, str(url))) if url else None, class_="from"),
+            el(
+                "p",
+                el("code", row.get("id")),
+                [el("br"), link(url, str(url))] if url else None,
+                class_="from",
+            ),
             el("dl", [_chip(k, v, k in read) for k, v in scores.items()], class_="chips") if scores else None,
         ),
         class_="example",
-    )  # fmt: skip
+    )
 
 
 def _clip(text: Any) -> str:
@@ -381,8 +413,8 @@ def _image(row: Mapping[str, Any]) -> Html | None:
     except (binascii.Error, ValueError):
         return None
     caption = str(row.get("text") or "")[:120]
-    return el("img", src=f"data:image/{kind};base64,{data}", alt=f"Image captioned: {caption}" if caption else "Image",
-              loading="lazy")  # fmt: skip
+    alt = f"Image captioned: {caption}" if caption else "Image"
+    return el("img", src=f"data:image/{kind};base64,{data}", alt=alt, loading="lazy")
 
 
 def kept(facts: Facts) -> Html | None:
@@ -397,7 +429,7 @@ def kept(facts: Facts) -> Html | None:
     )
 
 
-# ------------------------------------------------------------------------------------------------------ scores
+# ----------------------------------------------------------------------------------------------------- scores
 
 
 def shape(found: Distribution, marks: Sequence[Threshold] = ()) -> Html:
@@ -418,7 +450,8 @@ def shape(found: Distribution, marks: Sequence[Threshold] = ()) -> Html:
 
 def _shape_legend(shapes: Sequence[Distribution]) -> Html:
     words = "kept" if all(s.joined for s in shapes) else "passed on to the next stage"
-    return legend([("kept", words), ("cut", "removed by a rule that reads this score"), ("gone", "removed by another rule")])  # fmt: skip
+    by_rule, elsewhere = "removed by a rule that reads this score", "removed by another rule"
+    return legend([("kept", words), ("cut", by_rule), ("gone", elsewhere)])
 
 
 def scores(facts: Facts) -> Html | None:
@@ -439,8 +472,13 @@ def scores(facts: Facts) -> Html | None:
     def grid(some: Sequence[Distribution]) -> Html:
         return el("div", [shape(s, deciding.get(s.column, ())) for s in some], class_="shapes")
 
-    more = el("details", el("summary", f"{len(rest)} scores that decided nothing"), grid(rest), class_="more",
-              open=not first)  # fmt: skip
+    more = el(
+        "details",
+        el("summary", f"{len(rest)} scores that decided nothing"),
+        grid(rest),
+        class_="more",
+        open=not first,
+    )
     return el(
         "section",
         el("h2", "Scores", id="scores"),
@@ -450,7 +488,7 @@ def scores(facts: Facts) -> Html | None:
     )
 
 
-# ------------------------------------------------------------------------------------------------- the small rest
+# --------------------------------------------------------------------------------------------- the small rest
 
 
 def barriers(facts: Facts) -> Html | None:
@@ -490,25 +528,27 @@ def cost(facts: Facts) -> Html | None:
     if not whole:
         return None
     top = max(s["seconds"] for s in timed)
-    rows = [
-        el(
-            "tr",
-            el("th", s.get("name"), scope="row"),
-            el("td", figures.bar([("cut", s["seconds"])], top, f"{s.get('name')}: {duration(s['seconds'])}", 8)),
-            el("td", duration(s["seconds"]), class_="n"),
-            el("td", share(s["seconds"], whole), class_="n"),
-            el("td", f"{count((s.get('rows_in') or 0) / s['seconds'])} rows/s" if s.get("rows_in") else "–", class_="n wide"),
+    rows = []
+    for step in sorted(timed, key=lambda s: -s["seconds"]):
+        name, took, came = step.get("name"), step["seconds"], step.get("rows_in")
+        rows.append(
+            el(
+                "tr",
+                el("th", name, scope="row"),
+                el("td", figures.bar([("cut", took)], top, f"{name}: {duration(took)}", 8)),
+                el("td", duration(took), class_="n"),
+                el("td", share(took, whole), class_="n"),
+                el("td", f"{count(came / took)} rows/s" if came else "–", class_="n wide"),
+            )
         )
-        for s in sorted(timed, key=lambda s: -s["seconds"])
-    ]  # fmt: skip
+    caption = el("caption", "Seconds of work by step", class_="hide")
+    wall = duration(facts.report.get("seconds"))
     return el(
         "section",
         el("h2", "Where the time went", id="cost"),
-        el("p", f"{duration(whole)} of work over all workers; the run took {duration(facts.report.get('seconds'))}.",
-           class_="muted"),
-        el("div", el("table", el("caption", "Seconds of work by step", class_="hide"), el("tbody", rows),
-           class_="labels"), class_="scroll"),
-    )  # fmt: skip
+        el("p", f"{duration(whole)} of work over all workers; the run took {wall}.", class_="muted"),
+        el("div", el("table", caption, el("tbody", rows), class_="labels"), class_="scroll"),
+    )
 
 
 def quarantined(facts: Facts) -> Html | None:
@@ -519,26 +559,35 @@ def quarantined(facts: Facts) -> Html | None:
         el("tr", el("th", name, scope="row"), el("td", count(n), class_="n"))
         for name, n in sorted(errors.items(), key=lambda item: (-item[1], item[0]))
     ]
+    head = el("thead", el("tr", el("th", "Error", scope="col"), _head("Rows")))
     return el(
         "section",
         el("h2", "Quarantined", id="quarantined"),
-        el("p", "Rows that could not be read or on which a step failed. Source, position and error of each are in ",
-           el("code", "_winnow/bad/"), ".", class_="muted"),
-        el("div", el("table", el("thead", el("tr", el("th", "Error", scope="col"), _head("Rows"))),
-           el("tbody", rows)), class_="scroll"),
-    )  # fmt: skip
+        el(
+            "p",
+            "Rows that could not be read or on which a step failed. ",
+            "Source, position and error of each are in ",
+            el("code", "_winnow/bad/"),
+            ".",
+            class_="muted",
+        ),
+        el("div", el("table", head, el("tbody", rows)), class_="scroll"),
+    )
 
 
 def plan(facts: Facts) -> Html:
     lines = []
     for step in facts.steps:
-        params = {k: v for k, v in (step.get("params") or {}).items() if v not in (None, [], {}) and k != "where"}
+        params = {
+            k: v for k, v in (step.get("params") or {}).items() if v not in (None, [], {}) and k != "where"
+        }
         told = step.get("where") or json.dumps(params, ensure_ascii=False, sort_keys=True)
         told = told if len(told) <= 400 else told[:400] + " …"
-        lines.append(f"{step.get('index', ''):>2}  {step.get('kind') or '':<9} {step.get('name') or ''}  {told if told != '{}' else ''}".rstrip())  # fmt: skip
+        first = f"{step.get('index', ''):>2}  {step.get('kind') or '':<9}"
+        lines.append(f"{first} {step.get('name') or ''}  {'' if told == '{}' else told}".rstrip())
     versions = facts.report.get("versions") or {}
-    about = [("plan hash", facts.report.get("plan_hash")), ("started", facts.report.get("started")),
-             ("winnow", facts.report.get("winnow")), *versions.items()]  # fmt: skip
+    about = [(k.replace("_", " "), facts.report.get(k)) for k in ("plan_hash", "started", "winnow")]
+    about += versions.items()
     return el(
         "section",
         el("h2", "The plan, and what it ran on", id="plan"),

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from curation.html import figure
+
 _TOKEN = re.compile(
     r"""(?P<string>'(?:[^']|'')*')
       | (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
@@ -15,7 +17,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "="}
-_WORDS = {"and", "or", "not", "between", "is", "null", "in", "case", "when", "then", "else", "end", "like", "true", "false"}  # fmt: skip
+_WORDS = {"and", "or", "not", "between", "is", "null", "in", "case", "when", "then", "else", "end", "like"}
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Threshold:
     @property
     def label(self) -> str:
         sign = {"<=": "≤", ">=": "≥"}.get(self.op, self.op)
-        return f"{sign} {self.value:g}"
+        return f"{sign} {figure(self.value)}"
 
 
 def names_in(where: str | None) -> list[str]:
