@@ -97,9 +97,12 @@ class _HashingFile:
 
     def __init__(self, raw: IO[bytes]):
         self.raw, self.hash, self.count, self.closed = raw, xxhash.xxh3_128(), 0, False
+        self.abandoned = False
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
+        if self.abandoned:
+            return len(view)
         self.hash.update(view)
         self.raw.write(view)
         self.count += len(view)
@@ -109,7 +112,8 @@ class _HashingFile:
         return self.count
 
     def flush(self) -> None:
-        self.raw.flush()
+        if not self.abandoned:
+            self.raw.flush()
 
     def close(self) -> None:  # the owner of the file closes it
         self.closed = True
@@ -129,7 +133,11 @@ def committed(manifest: Manifest, relative: str, outputs: list[dict[str, Any]]) 
     """A file of the run directory that appears whole or not at all; its size and hash go to `outputs`."""
     with storage.atomic_write(manifest.path(*relative.split("/")), manifest.tmp) as raw:
         hashing = _HashingFile(raw)
-        yield hashing
+        try:
+            yield hashing
+        except BaseException:
+            hashing.abandoned = True  # a writer that is closed late must not write to a closed file
+            raise
     outputs.append({"url": relative, "bytes": hashing.count, "xxh3": hashing.hash.hexdigest()})
 
 
