@@ -16,8 +16,8 @@ SINGLE     letters of scripts written without spaces (Han, kana, Thai, Lao, Khme
 EXTEND     marks (M*), joiners, soft hyphen: belong to the token before them
 =========  ==============================================================================================
 
-and independent flags: SPACE (``str.isspace``), BREAK (``str.splitlines`` breaks here), ALPHA (``str.isalpha``),
-SOLID (makes a token more than punctuation), DIGIT (category Nd), UPPER (``str.isupper``).
+and independent flags: SPACE (``str.isspace``), BREAK (``str.splitlines`` breaks here), ALPHA
+(``str.isalpha``), SOLID (makes a token more than punctuation), DIGIT (category Nd), UPPER (``str.isupper``).
 """
 
 from __future__ import annotations
@@ -91,11 +91,8 @@ def classify(cp: int) -> int:
         kind = EXTEND
     elif category in ("Cf", "Cs"):
         kind = SEPARATOR
-    elif (
-        major == "L"
-        and any(first <= cp <= last for first, last in UNSPACED)
-        or category == "Nl"
-        and cp > 0x3000
+    elif (major == "L" and any(first <= cp <= last for first, last in UNSPACED)) or (
+        category == "Nl" and cp > 0x3000
     ):
         kind = SINGLE
     elif major in "LN" or category == "Pc":

@@ -1,18 +1,18 @@
 """Gopher (MassiveText) quality and repetition: every score kept, and the published rules as ready-made keeps.
 
 Source: Rae et al. 2021, "Scaling Language Models: Methods, Analysis & Insights from Training Gopher"
-(arXiv 2112.11446), appendix A1.1 and table A1. Where the paper leaves a choice open, the choice is datatrove's
-(the code behind FineWeb), so that its decisions are reproduced when its words are given:
+(arXiv 2112.11446), appendix A1.1 and table A1. Where the paper leaves a choice open, the choice is
+datatrove's (the code behind FineWeb), so that its decisions are reproduced when its words are given:
 
-* ratios over words divide by all tokens, punctuation tokens included; ``n_words`` and ``mean_word_length`` look
-  only at tokens that hold a letter, mark or number;
+* ratios over words divide by all tokens, punctuation tokens included; ``n_words`` and ``mean_word_length``
+  look only at tokens that hold a letter, mark or number;
 * ``n_stop_words`` counts *distinct* stop words, compared as written ("The" is not "the");
 * the first copy of a line, paragraph or n-gram is not a duplicate; fractions divide by the code points of the
   whole text, white space included; when two n-grams are equally frequent the earlier one is "the top";
 * duplicate n-grams (5 … 10) are walked left to right: one met before adds its characters and is stepped over.
 
-One deviation: two n-grams are equal when their words are equal one by one; datatrove compares the words joined
-without a space, so that "a bc" would equal "ab c".
+One deviation: two n-grams are equal when their words are equal one by one; datatrove compares the words
+joined without a space, so that "a bc" would equal "ab c".
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def gopher_scores(
 
 
 def _stop_table(stop_words: tuple[str, ...], table: codepoints.Classes) -> tuple[np.ndarray, np.uint64]:
-    """Open-addressing table of token hashes, at most a quarter full, and the shift that gives a hash's slot."""
+    """Open-addressing table of token hashes, a quarter full at most, and the shift from hash to slot."""
     from filters.text import kernels
 
     bits = 3

@@ -1,0 +1,72 @@
+"""Apply a fastText quality classifier, as in DCLM (Li et al. 2024, arXiv 2406.11794, section 4.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+import curation as c
+from filters.text import fasttext_model
+
+
+@dataclass(frozen=True)
+class FastTextQuality(c.Model):
+    """Probability that a text is of the ``positive`` label: one float64 column named ``output``.
+
+    ``path``: a fastText classifier (.bin or .ftz; ``recipes`` trains one). ``chunk_words``: None reads the whole
+    text as one line (DCLM); a number cuts it into chunks of so many white-space words and takes the mean over
+    chunks, which keeps long pages from being judged by their most common words alone. Newlines count as spaces.
+    Blank text scores 0, null scores null.
+
+    Raises FileNotFoundError, or ValueError when the model has no such label.
+    """
+
+    path: str
+    positive: str = "__label__hq"
+    chunk_words: int | None = None
+    output: str = "quality"
+    inputs = ("text",)
+    uses = ("filters.text.fasttext_model",)
+
+    def __post_init__(self) -> None:
+        if self.chunk_words is not None and self.chunk_words < 1:
+            raise ValueError(f"chunk_words={self.chunk_words}: expected None or a positive number of words")
+
+    @property
+    def outputs(self) -> dict[str, pa.DataType]:  # type: ignore[override]
+        return {self.output: pa.float64()}
+
+    def setup(self) -> None:
+        model: Any = fasttext_model.load(self.path)
+        labels = model.get_labels()
+        if self.positive not in labels:
+            raise ValueError(
+                f"{self.path}: no label {self.positive!r}; the model has {', '.join(sorted(labels))}"
+            )
+        object.__setattr__(self, "_model", model)
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.Array:
+        text = batch.column("text")
+        lines: list[str] = []
+        first = np.zeros(len(text) + 1, np.int64)
+        for row, line in enumerate(fasttext_model.one_line(text).to_pylist()):
+            lines.extend(self._chunks(line or ""))
+            first[row + 1] = len(lines)
+        chances = fasttext_model.probabilities(self._model, lines, self.positive)  # type: ignore[attr-defined]
+        sizes = np.diff(first)
+        scores = np.zeros(len(text))
+        for row in np.flatnonzero(sizes):  # summed per row, so that a score does not depend on its neighbours
+            scores[row] = chances[first[row] : first[row + 1]].mean()
+        return pa.array(scores, pa.float64(), mask=np.asarray(text.is_null()))
+
+    def _chunks(self, line: str) -> list[str]:
+        if self.chunk_words is None:
+            return [line] if line and not line.isspace() else []
+        words, n = line.split(), self.chunk_words
+        return [" ".join(words[i : i + n]) for i in range(0, len(words), n)]
+
+
+fasttext_quality = FastTextQuality
