@@ -82,7 +82,7 @@ def list_shards(
     named = [(f, format_of(f.name)) for f in files]
     if format is not None:
         # A single file named by the user may have any suffix; in a folder the suffix decides.
-        single = len(files) == 1
+        single = isinstance(url, str) and [storage.basename(f.url) for f in files] == [storage.basename(url)]
         named = [(f, format) for f, found in named if found == format or (single and found is None)]
     named = [(f, found) for f, found in named if found is not None]
     if not named:

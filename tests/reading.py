@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def written(table: pa.Table, format: str, splits: list[int] | None = None, index
     out = io.BytesIO()
     writer = open_writer(out, format, table.schema, index=index)
     borders = [0, *sorted(splits or []), table.num_rows]
-    for start, stop in zip(borders[:-1], borders[1:], strict=True):
+    for start, stop in pairwise(borders):
         for batch in table.slice(start, stop - start).combine_chunks().to_batches():
             writer.write(batch)
     writer.close()

@@ -397,7 +397,9 @@ class Writer:
             for name, value in row.items():
                 meta[name] = orjson.loads(value) if name in self._json and value is not None else value
             if extra is not None:
-                meta.update(orjson.loads(extra))
+                kept = orjson.loads(extra)
+                meta["caption"] = kept.pop("caption", text)  # one that differs from the .txt was kept apart
+                meta |= {name: value for name, value in kept.items() if name not in meta}
             self._member(f"{key}.json", orjson.dumps(meta, default=str))
 
     def _member(self, name: str, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""JSON lines: what a line means, what a schema is, round trips, parts, and bytes that do not depend on batches."""
+"""JSON lines: what a line means, what a schema is, round trips, parts, bytes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from reading import put, read, written
 from curation.formats import FormatError, is_json, pool_schema, reader_schema, row_id
 from curation.formats import jsonl as jsonl_module
 from curation.shards import list_shards
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -112,7 +113,12 @@ def test_bom_crlf_blank_lines_and_a_missing_last_line_end(tmp_path):
 
 
 def test_an_empty_file_has_no_rows_and_nothing_bad(tmp_path):
-    for name, data in (("x.jsonl", b""), ("y.jsonl.gz", b""), ("z.jsonl.gz", gzip.compress(b"")), ("w.jsonl", b"\n\n")):
+    for name, data in (
+        ("x.jsonl", b""),
+        ("y.jsonl.gz", b""),
+        ("z.jsonl.gz", gzip.compress(b"")),
+        ("w.jsonl", b"\n\n"),
+    ):
         path = put(tmp_path / name, data)
         assert read(path) == ([], [], {})
         (shard,) = list_shards(str(path))
@@ -208,7 +214,11 @@ def test_inferred_types(tmp_path):
 
 
 def test_json_columns_are_written_back_as_they_were(tmp_path):
-    rows = [{"id": "a", "meta": {"k": [1, {"z": None}]}}, {"id": "b", "meta": None}, {"id": "c", "meta": ["x"]}]
+    rows = [
+        {"id": "a", "meta": {"k": [1, {"z": None}]}},
+        {"id": "b", "meta": None},
+        {"id": "c", "meta": ["x"]},
+    ]
     (shard,) = list_shards(str(put(tmp_path / "x.jsonl", lines(*rows))))
     found, _, _ = read(shard)
     again = written(pa.Table.from_pylist(found, reader_schema(shard)), "jsonl")
@@ -265,7 +275,7 @@ def test_a_pool_has_one_schema_and_missing_keys_are_null(tmp_path):
 
 def test_ids_are_the_rows_own_or_uid_or_made(tmp_path):
     rows = [{"id": "x"}, {"id": 7}, {"id": None, "uid": "u"}, {"uid": "v"}, {"id": None}, {"id": True}]
-    found, bads, unread = read(put(tmp_path / "x.jsonl", lines(*rows)))
+    found, bads, _ = read(put(tmp_path / "x.jsonl", lines(*rows)))
     assert [r["id"] for r in found[:4]] == ["x", "7", "u", "v"]
     assert found[4]["id"] == row_id("x.jsonl", len(lines(*rows[:4])))
     assert found[5]["id"] == "true"
