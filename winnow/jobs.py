@@ -1,0 +1,135 @@
+"""What the command line and the demo both do with a run's output: train, evaluate, describe the data."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def data_folder(place: str | Path) -> Path:
+    """A run's kept shards, or the folder itself."""
+    inside = Path(place) / "data"
+    return inside if inside.is_dir() else Path(place)
+
+
+def read_report(run_dir: str | Path) -> dict[str, Any]:
+    """The report of a finished run. FileNotFoundError if there is none."""
+    path = Path(run_dir) / "_winnow" / "report.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{run_dir} holds no finished run ({path} is missing)")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def dataset_facts(
+    run_dir: str | Path, result_file: str | Path, recipe_file: str | Path | None
+) -> dict[str, Any]:
+    """The `dataset` part of a result file: sizes of pool and subset, and links relative to the result."""
+    report, here = read_report(run_dir), Path(result_file).parent
+    text = report["input"]["text_bytes"] > 0 and report["output"]["files"][0]["url"].endswith("parquet")
+    of, unit = ("text_bytes", "text bytes") if text else ("rows", "rows")
+    funnel = Path(run_dir) / "funnel.html"
+    return {
+        "plan_hash": report["plan_hash"],
+        "rows": report["output"]["rows"],
+        "rows_pool": report["input"]["rows"],
+        "bytes": report["output"]["text_bytes"],
+        "bytes_pool": report["input"]["text_bytes"],
+        "kept_fraction": report["output"][of] / max(1, report["input"][of]),
+        "fraction_of": unit,
+        "funnel": os.path.relpath(funnel, here) if funnel.is_file() else None,
+        "recipe_file": None if recipe_file is None else os.path.relpath(recipe_file, here),
+    }
+
+
+def train_classifier(trusted: str, negatives: str | Path, out: str | Path, seed: int = 0) -> Any:
+    """A fastText quality classifier: trusted prose against ordinary pages."""
+    from pools import demo_text
+    from recipes import fasttext_quality
+
+    positives: Any = demo_text.trusted() if trusted == "demo" else trusted
+    return fasttext_quality.train(
+        positives, data_folder(negatives), out, fasttext_quality.Settings(seed=seed)
+    )
+
+
+def train_network(trusted: str, out: str | Path, seed: int = 0) -> Any:
+    """A filter network on a trusted set of pairs."""
+    from pools import demo_image_text
+    from recipes import filter_network
+
+    pairs: Any = demo_image_text.trusted() if trusted == "demo" else trusted
+    return filter_network.train_filter_network(pairs, out, seed=seed)
+
+
+def train(track: str, scale: str, data: str | Path, out: str | Path, seed: int) -> dict[str, Any]:
+    """Train one model quietly, on one thread; a finished one is not trained again."""
+    if track == "text":
+        from dataclasses import asdict
+
+        from recipes.lm.train import train as train_lm
+
+        return asdict(train_lm(scale, data_folder(data), out, seed, threads=1, print_every=0))
+    from recipes.clip.train import train as train_clip
+
+    return train_clip(scale, data_folder(data), out, seed, quiet=True, threads=1).to_dict()
+
+
+def evaluate(
+    model: str | Path,
+    out: str | Path,
+    recipe: str | None = None,
+    run_dir: str | Path | None = None,
+    data_dir: str | Path | None = None,
+) -> dict[str, Any]:
+    """Evaluate a trained model on its track's embedded tasks (or on `data_dir`) and write the result file."""
+    import baselines
+
+    model = Path(model)
+    known = None
+    if recipe is not None and "/" in recipe:
+        known = baselines.find(recipe)
+    name = recipe.split("/")[-1] if recipe else model.name
+    title = known.title if known else name
+    control = known.control if known else False
+    facts = dataset_facts(run_dir, out, known.path if known else None) if run_dir is not None else {}
+    if (model / "result.json").is_file():
+        from evaluation.lm.run import evaluate as evaluate_lm
+
+        tasks = "files" if data_dir else "tiny"
+        return evaluate_lm(
+            model, tasks, out, data_dir=data_dir, recipe=name, title=title, control=control, dataset=facts
+        )
+    return _evaluate_clip(model, out, name, title, control, facts, data_dir)
+
+
+def _evaluate_clip(
+    model: Path, out: str | Path, name: str, title: str, control: bool, facts: dict[str, Any], data_dir: Any
+) -> dict[str, Any]:
+    from evaluation.clip.evaluate import evaluate as evaluate_clip
+    from evaluation.clip.evaluate import wds_tasks
+    from evaluation.clip.sets import WdsSet, demo_sets
+
+    trained = json.loads((model / "train.json").read_text(encoding="utf-8"))
+    run = {
+        "track": "image_text",
+        "scale": trained["scale"],
+        "scale_hash": trained["scale_hash"],
+        "recipe": name,
+        "title": title,
+        "seed": trained["seed"],
+        "control": control,
+        "dataset": {"rows": trained["rows"], "epochs": trained["epochs"], **facts},
+        "train": {
+            "steps": trained["steps"],
+            "tokens_or_samples": trained["samples"],
+            "seconds": trained["seconds"],
+            "final_loss": trained["final_loss"],
+        },
+    }
+    if data_dir:
+        data = WdsSet(Path(data_dir).name, Path(data_dir))
+        tasks = wds_tasks(data)
+        return evaluate_clip(model / trained["model"], tasks, {t.set: data for t in tasks.tasks}, out, run)
+    return evaluate_clip(model / trained["model"], "demo", demo_sets(), out, run)
