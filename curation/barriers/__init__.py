@@ -1,0 +1,18 @@
+"""Barriers: steps that need the whole pool. Deduplication, selection of an exact size, shuffle, reshard."""
+
+from curation.barriers.base import Decide, Decision, Rearrange, Totals
+from curation.barriers.exact import dedup_exact
+from curation.barriers.rearrange import reshard, shuffle
+from curation.barriers.select import sample, top_fraction
+
+__all__ = [
+    "Decide",
+    "Decision",
+    "Rearrange",
+    "Totals",
+    "dedup_exact",
+    "reshard",
+    "sample",
+    "shuffle",
+    "top_fraction",
+]
