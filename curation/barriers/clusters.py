@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.barriers.base import Decision, require
+from curation.barriers.base import Decision, column_of, require
 
 DECISION = pa.schema(
     [
@@ -33,6 +33,14 @@ def split_priority(priority: str | None) -> tuple[str | None, str]:
     if priority.startswith("-"):
         return priority[1:], "descending"
     return priority, "ascending"
+
+
+def priorities(batch: pa.RecordBatch, priority: str) -> pa.Array:
+    """The priority column, with NaN as null: both mean that a row has none."""
+    values = column_of(batch, split_priority(priority)[0] or "")
+    if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+    return values
 
 
 def group_numbers(*keys: np.ndarray) -> np.ndarray:

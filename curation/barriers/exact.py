@@ -64,9 +64,8 @@ class DedupExact(Decide):
             "hash2": pa.array(second),
             "id": batch.column("id").take(at),
         }
-        priority = clusters.split_priority(self.priority)[0]
-        if priority:
-            table["priority"] = column_of(batch, priority).take(at)
+        if self.priority:
+            table["priority"] = clusters.priorities(batch, self.priority).take(at)
         return pa.table(table)
 
     def reduce(self, part: pa.Table) -> pa.Table:
