@@ -57,7 +57,7 @@ def decode(content: bytes, http_charset: str | None = None) -> tuple[str, str]:
     claims = list(dict.fromkeys(name for name in known if name))
     if content.isascii():
         # all charsets of the web agree on it, except those that shift by escape sequences
-        shifted = next((name for name in claims if name.startswith(("iso-2022", "hz"))), None)
+        shifted = next((name for name in claims if name.startswith(("iso2022", "iso-2022", "hz"))), None)
         return content.decode(shifted or "ascii", "replace"), shifted or "ascii"
     for charset in claims:
         try:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 
 def load(path: str) -> Any:
-    """A fastText model (.bin or .ftz). Raises FileNotFoundError, or ValueError for a file that is no model."""
+    """A fastText model (.bin or .ftz). Raises FileNotFoundError; ValueError for a file that is no model."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"fastText model {path!r} is not a file")
     try:
@@ -22,7 +22,7 @@ def load(path: str) -> Any:
 
 
 def one_line(text: pa.Array, max_chars: int = 0) -> pa.Array:
-    """Each text's first ``max_chars`` code points (0: all), newlines as spaces: what fastText calls a line."""
+    """First ``max_chars`` code points of each text (0: all), newlines as spaces: a line for fastText."""
     if max_chars > 0:
         text = pc.utf8_slice_codeunits(text, 0, max_chars)
     return pc.replace_substring(text, "\n", " ")

@@ -40,9 +40,8 @@ def find_model(path: str | None = None) -> str:
 class Language(c.Model):
     """Most likely language of the text: ``language`` (ISO 639 code) and ``language_score`` (its probability).
 
-    ``max_chars``: only that many code points of the text are read (0: all; DCLM and datatrove read all, which is
-    several times slower and rarely changes the answer). ``path``: the model; see ``find_model``. Newlines count
-    as spaces. Text without any known word, and null, gives null twice.
+    ``max_chars``: only that many code points of the text are read (0: all of it, as DCLM and datatrove do).
+    ``path``: the model; see ``find_model``. Newlines count as spaces. Blank text and null give null twice.
     """
 
     max_chars: int = 2000

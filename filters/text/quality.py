@@ -16,10 +16,9 @@ from filters.text import fasttext_model
 class FastTextQuality(c.Model):
     """Probability that a text is of the ``positive`` label: one float64 column named ``output``.
 
-    ``path``: a fastText classifier (.bin or .ftz; ``recipes`` trains one). ``chunk_words``: None reads the whole
-    text as one line (DCLM); a number cuts it into chunks of so many white-space words and takes the mean over
-    chunks, which keeps long pages from being judged by their most common words alone. Newlines count as spaces.
-    Blank text scores 0, null scores null.
+    ``path``: a fastText classifier (.bin or .ftz; ``recipes`` trains one). ``chunk_words``: None reads the
+    whole text as one line (DCLM); a number cuts it into chunks of so many white-space words, and takes their
+    mean. Newlines count as spaces. Blank text scores 0, null scores null.
 
     Raises FileNotFoundError, or ValueError when the model has no such label.
     """
