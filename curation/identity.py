@@ -99,7 +99,7 @@ def _source(fn: types.FunctionType) -> Any:
         return [code.co_code.hex(), [c for c in code.co_consts if isinstance(c, _PLAIN)], list(code.co_names)]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _module_source_hash(module_name: str) -> str | None:
     module = sys.modules.get(module_name)
     file = getattr(module, "__file__", None)

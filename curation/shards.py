@@ -124,11 +124,11 @@ def _split(shard: Shard, split_bytes: int) -> list[Shard]:
         from curation.formats import parquet
 
         try:
-            groups = parquet.row_groups(shard.url)
+            groups = parquet.row_groups(shard.url, shard.size)
         except FormatError:
             return [shard]  # the reader will quarantine it
         parts, start, held = [], 0, 0
-        for i, (_, size) in enumerate(groups):
+        for i, size in enumerate(groups):
             held += size
             if held >= split_bytes or i == len(groups) - 1:
                 parts.append(replace(shard, size=held, part=f"groups:{start}-{i + 1}"))

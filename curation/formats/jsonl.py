@@ -22,7 +22,16 @@ import orjson
 import pyarrow as pa
 
 from curation import storage
-from curation.formats.common import JSON_FIELD, Bad, FormatError, OnBad, is_json, sample, with_id
+from curation.formats.common import (
+    JSON_FIELD,
+    SAMPLE_BYTES,
+    Bad,
+    FormatError,
+    OnBad,
+    is_json,
+    sample,
+    with_id,
+)
 from curation.formats.compression import Damaged, codec, compressor, pieces
 from curation.formats.rows import to_batch
 
@@ -106,10 +115,11 @@ class _Block:
 
 def _blocks(shard: Shard, batch_bytes: int, max_record: int, bad: OnBad) -> Iterator[_Block]:
     """Cut the content at line ends; a line over ``max_record`` bytes is reported and never held."""
-    parts: list[bytes] = []  # of the block being gathered
-    held = 0  # bytes in parts
-    tail = 0  # bytes in parts after the last line end
-    offset = 0  # of parts[0]
+    lines: list[bytes] = []  # whole lines gathered for a block, and their bytes
+    size = 0
+    tail: list[bytes] = []  # the line that is not whole yet, and its bytes
+    tail_size = 0
+    offset = 0  # of lines[0]
     skipping: tuple[int, bytes] | None = None  # offset and head of an over-long line
     damage: Damaged | None = None
     stream = _content(shard)
@@ -121,7 +131,7 @@ def _blocks(shard: Shard, batch_bytes: int, max_record: int, bad: OnBad) -> Iter
             break
         if piece is None:
             break
-        if isinstance(piece, int):  # where a byte range begins
+        if isinstance(piece, int):  # where the content begins
             offset = piece
             continue
         if skipping is not None:
@@ -132,37 +142,33 @@ def _blocks(shard: Shard, batch_bytes: int, max_record: int, bad: OnBad) -> Iter
             offset += end + 1
             bad(_too_long(shard.name, skipping, offset - 1, max_record))
             skipping, piece = None, piece[end + 1 :]
-            if not piece:
-                continue
-        parts.append(piece)
-        held += len(piece)
-        last = piece.rfind(b"\n")
-        tail = tail + len(piece) if last < 0 else len(piece) - last - 1
-        if held - tail >= batch_bytes or tail > max_record:
-            data = b"".join(parts)
-            whole, rest = data[: held - tail], data[held - tail :]
-            if whole:
-                yield from _checked(_Block(whole, offset), max_record, shard.name, bad)
-            offset += len(whole)
-            if tail > max_record:
-                skipping = (offset, rest[:1_000])
-                offset += tail
-                parts, held, tail = [], 0, 0
-            else:
-                parts, held = ([rest] if rest else []), tail
-    data = b"".join(parts)
+        last = piece.rfind(b"\n") + 1
+        if last:
+            lines += [*tail, piece[:last]]
+            size += tail_size + last
+            tail, tail_size = [], 0
+        if last < len(piece):
+            tail.append(piece[last:])
+            tail_size += len(piece) - last
+        if lines and (size >= batch_bytes or tail_size > max_record):
+            yield from _within_limit(_Block(b"".join(lines), offset), max_record, shard.name, bad)
+            offset += size
+            lines, size = [], 0
+        if tail_size > max_record:
+            skipping = (offset, b"".join(tail[:2])[:SAMPLE_BYTES])
+            offset += tail_size
+            tail, tail_size = [], 0
     if damage is None:
-        if skipping is not None:
-            bad(_too_long(shard.name, skipping, offset, max_record))
-        elif data:
-            yield from _checked(_Block(data, offset), max_record, shard.name, bad)
-        return
-    whole, rest = data[: held - tail], data[held - tail :]
-    if whole:
-        yield from _checked(_Block(whole, offset), max_record, shard.name, bad)
-    # What follows the last line end was cut with the file: one fault, one report.
-    text = f"{damage} at byte {damage.offset} of {shard.name}; what follows could not be read"
-    bad(Bad(shard.name, damage.offset, text, sample=sample(rest)))
+        lines += tail  # the last line may lack its end
+        tail = []
+    if lines:
+        yield from _within_limit(_Block(b"".join(lines), offset), max_record, shard.name, bad)
+    if damage is not None:
+        # What follows the last line end was cut with the file: one fault, one report.
+        text = f"{damage} at byte {damage.offset}; what follows is lost"
+        bad(Bad(shard.name, damage.offset, text, sample=sample(b"".join(tail))))
+    elif skipping is not None:
+        bad(_too_long(shard.name, skipping, offset, max_record))
 
 
 def _too_long(name: str, line: tuple[int, bytes], end: int, limit: int) -> Bad:
@@ -171,7 +177,7 @@ def _too_long(name: str, line: tuple[int, bytes], end: int, limit: int) -> Bad:
     return Bad(name, offset, text, sample=head)
 
 
-def _checked(block: _Block, limit: int, name: str, bad: OnBad) -> Iterator[_Block]:
+def _within_limit(block: _Block, limit: int, name: str, bad: OnBad) -> Iterator[_Block]:
     """The block, without its lines over the limit (they fit the block, so the gatherer let them pass)."""
     if len(block.data) <= limit:
         yield block
@@ -187,7 +193,10 @@ def _checked(block: _Block, limit: int, name: str, bad: OnBad) -> Iterator[_Bloc
             yield _Block(block.data[at:start], block.offset + at)
         bad(
             _too_long(
-                name, (block.offset + start, block.data[start : start + 1_000]), block.offset + end, limit
+                name,
+                (block.offset + start, block.data[start : start + SAMPLE_BYTES]),
+                block.offset + end,
+                limit,
             )
         )
         at = end + 1

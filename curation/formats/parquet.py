@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -57,20 +58,20 @@ def plain(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def row_groups(url: str) -> list[tuple[int, int]]:
-    """(rows, compressed bytes) of each row group; raises FormatError when the footer cannot be read."""
+def row_groups(url: str, size: int) -> list[int]:
+    """The share of the file's ``size`` bytes of each row group, by its decoded size.
+
+    Raises FormatError when the footer cannot be read. (Column chunks state their stored sizes, but pyarrow
+    aborts the process when it is asked for a damaged one.)
+    """
     with storage.open_read(url) as file:
         try:
             meta = pq.ParquetFile(file).metadata
         except _ERRORS as error:
             raise FormatError(f"{url}: no readable parquet footer ({error})") from error
-        return [
-            (meta.row_group(i).num_rows, _stored_bytes(meta.row_group(i))) for i in range(meta.num_row_groups)
-        ]
-
-
-def _stored_bytes(group: Any) -> int:
-    return sum(group.column(i).total_compressed_size for i in range(group.num_columns))
+        ends = np.cumsum([max(1, meta.row_group(i).total_byte_size) for i in range(meta.num_row_groups)])
+    borders = [0, *(int(end) * size // int(ends[-1]) for end in ends)] if len(ends) else [0]
+    return [stop - start for start, stop in pairwise(borders)]
 
 
 def group_range(part: str) -> tuple[int, int]:
@@ -84,54 +85,78 @@ def read(
 ) -> Iterator[pa.RecordBatch]:
     """Batches of about ``batch_bytes``. Positions are row numbers in the file, across its parts."""
     with storage.open_read(shard.url) as file:
-        try:
-            parquet = pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False)
-            meta = parquet.metadata
-        except _ERRORS as error:
-            text = f"unreadable parquet footer ({error}): all {shard.size} bytes of {shard.name} are lost"
-            bad(Bad(shard.name, 0, text))
-            return
+        yield from _gathered(_batches(file, shard, target, batch_bytes, bad, unread), batch_bytes)
+
+
+def _batches(
+    file: IO[bytes], shard: Shard, target: pa.Schema, batch_bytes: int, bad: OnBad, unread: Counter[str]
+) -> Iterator[pa.RecordBatch]:
+    try:
+        parquet = pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False)
+        meta = parquet.metadata
         names = parquet.schema_arrow.names
-        source = "id" if "id" in names else "uid" if "uid" in names else None
-        wanted = [f.name for f in target if f.name != "id" and f.name in names]
-        stored = wanted + ([source] if source and "id" in target.names else [])
-        first, last = (0, meta.num_row_groups) if shard.part is None else group_range(shard.part)
-        row = sum(meta.row_group(i).num_rows for i in range(first))
-        for group_index in range(first, last):
-            group = meta.row_group(group_index)
-            for name in set(names) - set(stored):
-                unread[name] += group.num_rows
-            wide = max(1, _plain_bytes(group, stored) // max(1, group.num_rows))
-            rows = max(1, min(group.num_rows, batch_bytes // wide))
-            end = row + group.num_rows
-            batches = parquet.iter_batches(rows, row_groups=[group_index], columns=stored, use_threads=False)
-            while row < end:
-                try:
-                    found = next(batches, None)
-                    if found is None:
-                        raise pa.ArrowInvalid(f"{end - row} rows fewer than the footer says")
-                    batch = _conform(found, target, source, shard.name, row, bad)
-                except FormatError:
-                    raise
-                except _ERRORS as error:
-                    lost = _stored_bytes(group)
-                    text = (
-                        f"damaged row group {group_index} of {shard.name} ({error}): rows {row} to {end - 1} "
-                        f"are lost, of {lost} bytes"
+        groups = [
+            (meta.row_group(i).num_rows, meta.row_group(i).total_byte_size)
+            for i in range(meta.num_row_groups)
+        ]
+        counted = sum(rows for rows, _ in groups)
+        if counted != meta.num_rows or any(rows < 0 for rows, _ in groups):
+            raise pa.ArrowInvalid(f"it says {meta.num_rows} rows, its row groups {counted}")
+    except _ERRORS as error:
+        text = f"unreadable parquet footer ({error}): all {shard.size} bytes of {shard.name} are lost"
+        bad(Bad(shard.name, 0, text))
+        return
+    source = "id" if "id" in names else "uid" if "uid" in names else None
+    wanted = [f.name for f in target if f.name != "id" and f.name in names]
+    stored = wanted + ([source] if source and "id" in target.names else [])
+    first, last = (0, len(groups)) if shard.part is None else group_range(shard.part)
+    row = sum(rows for rows, _ in groups[:first])
+    for index, (rows, size) in list(enumerate(groups))[first:last]:
+        for name in set(names) - set(stored):
+            unread[name] += rows
+        step = max(1, min(rows, batch_bytes * rows // max(1, size)))
+        end = row + rows
+        while row < end:
+            try:
+                if row == end - rows:
+                    batches = parquet.iter_batches(
+                        step, row_groups=[index], columns=stored, use_threads=False
                     )
-                    bad(Bad(shard.name, row, text, rows=end - row))
-                    break
-                row += found.num_rows
-                if batch.num_rows:
-                    yield batch
-            row = end
+                found = next(batches, None)
+                if found is None:
+                    raise pa.ArrowInvalid("it ends before its last row")
+                batch = _conform(found, target, source, shard.name, row, bad)
+            except FormatError:
+                raise
+            except _ERRORS as error:
+                text = f"damaged row group {index} ({error}): rows {row} to {end - 1} are lost"
+                bad(Bad(shard.name, row, text, rows=end - row))
+                break
+            row += found.num_rows
+            if batch.num_rows:
+                yield batch
+        row = end
 
 
-def _plain_bytes(group: Any, names: list[str]) -> int:
-    """Decoded size of the wanted columns of a row group, as the file states it."""
-    wanted = set(names)
-    columns = [group.column(i) for i in range(group.num_columns)]
-    return sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] in wanted)
+def _gathered(batches: Iterator[pa.RecordBatch], batch_bytes: int) -> Iterator[pa.RecordBatch]:
+    """Small batches joined to about ``batch_bytes``: a projected row is narrower than the file's rows."""
+    held: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        held.append(batch)
+        size += batch.nbytes
+        if 2 * size > batch_bytes:
+            yield _joined(held)
+            held, size = [], 0
+    if held:
+        yield _joined(held)
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(batches) == 1:
+        return batches[0]
+    columns = [pa.concat_arrays([b.column(i) for b in batches]) for i in range(batches[0].num_columns)]
+    return pa.RecordBatch.from_arrays(columns, schema=batches[0].schema)
 
 
 def _conform(

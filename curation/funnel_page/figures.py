@@ -51,7 +51,8 @@ def histogram(shape: Distribution, thresholds: Sequence[Threshold] = ()) -> Html
     ends = ((shape.below, start, 0.0, "start"), (shape.above, end, WIDTH, "end"))
     for beyond, value, x, anchor in ends:
         sign = "" if not beyond else ("≤ " if anchor == "start" else "≥ ")
-        drawn.append(el("text", sign + figure(value), x=num(x), y=HEIGHT - 4, text_anchor=anchor))
+        shown = float(f"{value:.2g}") if shape.log else value
+        drawn.append(el("text", sign + figure(shown), x=num(x), y=HEIGHT - 4, text_anchor=anchor))
     if shape.log:
         drawn.append(el("text", "log scale", x=WIDTH / 2, y=HEIGHT - 4, text_anchor="middle"))
     drawn += _marks(thresholds, shape)

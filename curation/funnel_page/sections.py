@@ -474,7 +474,7 @@ def scores(facts: Facts) -> Html | None:
 
     more = el(
         "details",
-        el("summary", f"{len(rest)} scores that decided nothing"),
+        el("summary", f"{len(rest)} score{'' if len(rest) == 1 else 's'} that decided nothing"),
         grid(rest),
         class_="more",
         open=not first,
