@@ -139,3 +139,63 @@ def rehash(old, grown):
     for i in range(old.shape[0]):
         if old[i, 0] != ZERO or old[i, 1] != ZERO:
             _place(grown, old[i, 0], old[i, 1])
+
+
+@njit(cache=True, nogil=True)
+def parse_hex(data, offsets, out):
+    """32 hex digits a row → two words each (uint64[n, 2]); the first row that is something else, or −1."""
+    for row in range(len(out)):
+        start = offsets[row]
+        if offsets[row + 1] - start != 32:
+            return row
+        for half in range(2):
+            word = ZERO
+            for i in range(start + 16 * half, start + 16 * half + 16):
+                digit = data[i]
+                if 48 <= digit <= 57:
+                    value = digit - 48
+                elif 97 <= digit <= 102:
+                    value = digit - 87
+                elif 65 <= digit <= 70:
+                    value = digit - 55
+                else:
+                    return row
+                word = word << U(4) | U(value)
+            out[row, half] = word
+    return -1
+
+
+@njit(cache=True, nogil=True)
+def first_unsorted(words):
+    """The first row of uint64[n, 2] that is smaller than the one before, or −1."""
+    for i in range(1, len(words)):
+        a, b = words[i - 1], words[i]
+        if a[0] > b[0] or (a[0] == b[0] and a[1] > b[1]):
+            return i
+    return -1
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _lower_bound(words, high, low):
+    """How many rows of sorted uint64[n, 2] are smaller than (high, low)."""
+    start, stop = 0, len(words)
+    while start < stop:
+        middle = (start + stop) // 2
+        if words[middle, 0] < high or (words[middle, 0] == high and words[middle, 1] < low):
+            start = middle + 1
+        else:
+            stop = middle
+    return start
+
+
+@njit(cache=True, nogil=True)
+def count_in_sorted(words, queries, out):
+    """How often each query stands among sorted rows."""
+    for row in range(len(queries)):
+        high, low = queries[row, 0], queries[row, 1]
+        i = _lower_bound(words, high, low)
+        count = 0
+        while i < len(words) and words[i, 0] == high and words[i, 1] == low:
+            count += 1
+            i += 1
+        out[row] = count

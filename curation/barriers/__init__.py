@@ -4,6 +4,7 @@ from curation.barriers.base import Decide, Decision, Rearrange, Totals
 from curation.barriers.exact import dedup_exact
 from curation.barriers.rearrange import reshard, shuffle
 from curation.barriers.select import sample, top_fraction
+from curation.barriers.subset import subset
 
 __all__ = [
     "Decide",
@@ -14,5 +15,6 @@ __all__ = [
     "reshard",
     "sample",
     "shuffle",
+    "subset",
     "top_fraction",
 ]
