@@ -102,7 +102,7 @@ def train_filter_network(
 
 
 def every_caption(source: Any) -> Any:
-    """A table with a list column `captions` as one row per caption (id#0, id#1, …); anything else unchanged."""
+    """A table with a list column `captions` as one row per caption (id#0, id#1, …); others unchanged."""
     if not isinstance(source, pa.Table) or "captions" not in source.column_names:
         return source
     captions = source["captions"].combine_chunks()

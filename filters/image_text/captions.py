@@ -16,6 +16,8 @@ CAPTION = pa.struct(
         ("ascii_share", pa.float32()),
         ("file_like", pa.bool_()),
         ("boilerplate", pa.bool_()),
+        ("promotional", pa.bool_()),
+        ("markup", pa.bool_()),
     ]
 )
 
@@ -34,21 +36,26 @@ FILE_LIKE = (
     r"(u\+?|0x)?[0-9a-f]{2,4}\d[0-9a-f]{1,4}",
 )
 
-# The caption as a whole is furniture of the page.
+# The caption as a whole is furniture of the page. `_END` lets counters and dots follow.
+_END = r"[\s\d:.…!#-]*"
 BOILERPLATE_WHOLE = (
     r"(image|photo|picture|pic|img|graphic|icon|logo|banner|thumb(nail)?|avatar|cover|header|background"
-    r"|figure)[\s\d:.#-]*",
+    r"|figure|emoji|illustration|clip ?art|drawing|gallery|slide(show)?|video)s?" + _END,
+    r"(imagen|imagem|imatge|immagine|bild|afbeelding|obraz(ek)?|bilde|kuva|resim|изображение|картинка|фото"
+    r"|画像|写真|图片|圖片|이미지|사진|hình ảnh)" + _END,
     r"(alt( text)?|caption|title|description|untitled|unnamed|no title|null|none|undefined|n/?a|default"
-    r"|empty)[\s\d:.#-]*",
+    r"|empty|lorem ipsum.*)" + _END,
     r"(click|tap|hover|press)( (here|to|on|for|image|photo|picture|the|this|it))+.*",
     r"(read|see|view|show|load|learn|find out) (more|all|full|details|larger?|gallery|image|photo|picture"
     r"|post)\b.*",
     r"(previous|next|back|close|open|menu|search|home|share|like|follow( us)?|subscribe|sign (in|up)|log ?in"
-    r"|download( now)?|print|play( video)?|loading|spinner|spacer|blank|pixel|divider|bullet|arrow)[\s.…!]*",
-    r"(profile|user|author|product|featured?|main|hero|cover|post|article|page|site|default)"
-    r" (image|photo|picture|pic|logo|icon|avatar|thumbnail)s?[\s\d:.#-]*",
-    r"(image|photo|picture|slide|figure|page|item|product|gallery( image)?)\s*(no\.?|number|#)?\s*\d+"
-    r"(\s*(of|/)\s*\d+)?",
+    r"|download( now)?|print|play( video)?|loading|spinner|spacer|blank|pixel|divider|bullet)" + _END,
+    r"(profile|user|author|product|featured?|main|hero|cover|post|article|page|site|default|related|header"
+    r"|footer|sidebar|gallery|category|brand|company|site)( \d+)?( (header|footer|main|cover))?"
+    r" (image|photo|picture|pic|logo|icon|avatar|thumbnail|banner)s?" + _END,
+    r"(image|photo|picture|slide|figure|page|item|product|gallery( (image|photo|picture))?)"
+    r"\s*(no\.?|number|#)?\s*\d+(\s*(of|/)\s*\d+)?" + _END,
+    r"image results?( for .*)?",
 )
 
 # A phrase that marks furniture wherever it stands.
@@ -57,11 +64,24 @@ BOILERPLATE_ANYWHERE = (
     r"|missing)|placeholder( image)?|coming soon)\b",
     r"\b(all rights reserved|terms (of use|and conditions)|privacy policy|cookie policy)\b",
     r"\bclick( here)?( (on|to)( the)?)? ?(enlarge|zoom|expand|view|see|open|download|image|photo)\b",
-    r"\b(free shipping|add to (cart|basket|wish ?list)|buy (now|online|it now)|best price|in stock"
-    r"|out of stock|on sale|special offer)\b|\d% off\b",
     r"\b(share (on|this)|follow us|like us|pin it|tweet this|find us on)\b",
     r"\b(advert(isement)?s?|sponsored( content)?|image (credit|source|courtesy)|photo (credit|courtesy))\b",
-    r"\b(stock (photo|image|vector|illustration)s?|royalty[- ]free|download (free|this|png|svg|vector))\b",
+)
+
+# Words of a shop or of search-engine spam.
+PROMOTIONAL = (
+    r"[$€£¥]\s?\d|\b\d+([.,]\d\d)?\s?(usd|eur|gbp)\b|\d\s?% off\b|\bsku[ :#-]*\d",
+    r"\b(free (shipping|delivery)|add to (cart|basket|wish ?list)|buy (now|online|it now|cheap)|shop now"
+    r"|order (now|online|today)|(best|top|lowest|hot) (price|deal|offer|seller)s?|in stock|out of stock"
+    r"|on sale|special offer|limited time|terms apply|coupon|promo(tion)? code|discount|giveaway)\b",
+    r"\b(casino|viagra|cialis|payday loans?|web ?hosting|escorts?|crypto trading)\b",
+)
+
+# Code that leaked into the text: tags, entities, shortcodes, addresses, template holes.
+MARKUP = (
+    r"</?[a-z!][^>]*>|&(#\d+|#x[0-9a-f]+|[a-z]{2,8});|https?://|www\.[a-z]",
+    r"\{\{|\}\}|\$\{|%[0-9a-f]{2}%[0-9a-f]{2}|\[/[a-z]+\]|\[[a-z]+ [a-z]+=[^\]]*\]",
+    r"\b(alt|src|href|class|title|width)=",
 )
 
 
@@ -79,7 +99,8 @@ class CaptionBasics(c.Model):
 
     n_words: whitespace-separated words (DataComp's count); n_chars: Unicode code points; ascii_share: share
     of code points below U+0080 (1.0 for an empty caption); file_like: the whole caption is a file name,
-    counter, hash or URL; boilerplate: furniture of a web page ("click to enlarge", "image 3 of 12").
+    counter, hash or URL; boilerplate: furniture of a web page ("click to enlarge", "image 3 of 12");
+    promotional: prices and the words of shops and spam; markup: tags, entities or addresses in the text.
     A null caption gives a null struct.
     """
 
@@ -111,6 +132,8 @@ class CaptionBasics(c.Model):
                 pc.match_substring_regex(trimmed, _whole(BOILERPLATE_WHOLE)),
                 pc.match_substring_regex(trimmed, _anywhere(BOILERPLATE_ANYWHERE)),
             ),
+            pc.match_substring_regex(trimmed, _anywhere(PROMOTIONAL)),
+            pc.match_substring_regex(trimmed, _anywhere(MARKUP)),
         ]
         return pa.StructArray.from_arrays(fields, fields=list(CAPTION), mask=pc.is_null(text))
 

@@ -38,8 +38,9 @@ def basic_rules(
     return rules
 
 
-def caption_rules(min_chars: int = 3, min_ascii: float = 0.9) -> list[Any]:
-    """Keeps for captions that somebody wrote: not a file name, not boilerplate, long enough, mostly ASCII.
+def caption_rules(min_chars: int = 2, min_ascii: float = 0.9) -> list[Any]:
+    """Keeps for captions that somebody wrote about the picture: no file name, boilerplate, sales talk or
+    leaked markup; long enough, mostly ASCII.
 
     The ASCII share stands in for a language identifier, which misjudges captions of one or two words (it
     rejects country names and single nouns). Needs `CaptionBasics`. min_ascii=0 leaves the script rule out.
@@ -48,6 +49,8 @@ def caption_rules(min_chars: int = 3, min_ascii: float = 0.9) -> list[Any]:
         c.keep(f"caption.n_chars >= {min_chars:d}", reason="caption too short"),
         c.keep("not caption.file_like", reason="caption is a file name"),
         c.keep("not caption.boilerplate", reason="caption is boilerplate"),
+        c.keep("not caption.promotional", reason="caption is sales talk"),
+        c.keep("not caption.markup", reason="caption holds markup"),
     ]
     if min_ascii > 0:
         rules.append(c.keep(f"caption.ascii_share >= {min_ascii:g}", reason="caption script"))

@@ -48,19 +48,20 @@ def test_file_names(caption):
     "caption",
     ["a dog on a mat", "thinking face", "t-shirt", "COVID-19", "flag: France", "2nd place medal", "7-eleven",
      "B-52 bomber", "café", "Mr. Smith 1984", "jack-o-lantern", "Face", "feed", "猫", "", "decade", "e-mail",
-     "version 2.0 of the map"],
+     "version 2.0 of the map", "cute cat stock photo", "drawing of a cat", "a next-generation icon set",
+     "AT&T tower", "3 < 5", "50 cent on stage", "a shop in Paris", "[left] and right"],
 )  # fmt: skip
 def test_real_captions_are_neither(caption):
     found = basics(caption)[0]
     assert not found["file_like"]
-    assert not found["boilerplate"]
+    assert not (found["boilerplate"] or found["promotional"] or found["markup"])
 
 
 @pytest.mark.parametrize(
     "caption",
-    ["Click to enlarge", "image 3 of 12", "untitled", "Free shipping on all orders", "logo", "Photo 12",
+    ["Click to enlarge", "image 3 of 12", "untitled", "logo", "Photo 12",
      "thumbnail", "Image not found", "product image", "No image available", "read more", "alt text",
-     "cute cat stock photo", "20% off today", "Share on Facebook"],
+     "Share on Facebook", "imagen", "画像 3", "loading...", "Page 1 header picture", "Image result for cats"],
 )  # fmt: skip
 def test_boilerplate(caption):
     assert basics(caption)[0]["boilerplate"]
@@ -71,3 +72,21 @@ def test_boilerplate(caption):
 )
 def test_words_of_boilerplate_inside_a_caption_are_no_boilerplate(caption):
     assert not basics(caption)[0]["boilerplate"]
+
+
+@pytest.mark.parametrize(
+    "caption",
+    ["Free shipping on all orders", "20% off today", "handbags – $83.99", "SKU 53315 blue",
+     "best price for shoes", "win a pair of shoes, terms apply", "order sunglasses now and save €44"],
+)  # fmt: skip
+def test_promotional(caption):
+    assert basics(caption)[0]["promotional"]
+
+
+@pytest.mark.parametrize(
+    "caption",
+    ["&lt;b&gt;a dog&lt;/b&gt;", "<img src=x>", "see https://example.com now", "{{ product.name }}",
+     "fish&nbsp;soup", '[caption id="3"] a dog', "dog &#8211; cat"],
+)  # fmt: skip
+def test_markup(caption):
+    assert basics(caption)[0]["markup"]
