@@ -1,0 +1,1 @@
+"""Parts of the leaderboard: reading results, standings with intervals, the plot, the page, the exports."""
