@@ -1,0 +1,149 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from recipes.lm.model import Decoder, LinearCrossEntropy, Shape, rotary_table, rotate
+
+TOY = Shape(vocab=97, dim=32, layers=3, heads=4, context=24, ffn_multiple=16)
+DCLM = {  # total parameters and feed-forward width of DCLM's published configurations
+    "400m": (Shape(50_432, 1024, 24, 8, 2048), 411_616_256, 2816),
+    "1b": (Shape(50_432, 2048, 24, 16, 2048), 1_439_795_200, 5632),
+    "3b": (Shape(50_432, 2560, 32, 32, 2048), 2_795_932_160, 6912),
+    "7b": (Shape(50_432, 4096, 32, 32, 2048), 6_889_410_560, 11_008),
+}
+
+
+@pytest.mark.parametrize("name", DCLM)
+def test_shapes_are_dclms(name: str) -> None:
+    shape, parameters, ffn = DCLM[name]
+    # The published totals leave out the gains of the query/key norm.
+    shape = replace(shape, qk_norm=False)
+    assert (shape.parameters, shape.ffn_dim) == (parameters, ffn)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_parameter_count_is_that_of_the_module(tied: bool, qk_norm: bool) -> None:
+    shape = Shape(97, 32, 3, 4, 24, tied=tied, qk_norm=qk_norm, ffn_multiple=16)
+    assert sum(p.numel() for p in Decoder(shape).parameters()) == shape.parameters
+    assert all(not name.endswith("bias") for name, _ in Decoder(shape).named_parameters())
+
+
+def test_initialisation_follows_depth_and_seed() -> None:
+    shape = Shape(2000, 128, 4, 4, 16)
+    model, again, other = Decoder(shape, 7), Decoder(shape, 7), Decoder(shape, 8)
+    assert torch.equal(model.head.weight, again.head.weight)
+    assert not torch.equal(model.head.weight, other.head.weight)
+    cut = 0.98658  # standard deviation of a normal cut at 3 sigma
+    for depth, block in enumerate(model.blocks):
+        shrink = math.sqrt(2 * (depth + 1))
+        assert block.attention.qkv.weight.std().item() == pytest.approx(cut / math.sqrt(128), rel=0.03)
+        assert block.attention.out.weight.std().item() == pytest.approx(
+            cut / math.sqrt(128) / shrink, rel=0.03
+        )
+        width = shape.ffn_dim
+        assert block.ffn.down.weight.std().item() == pytest.approx(cut / math.sqrt(width) / shrink, rel=0.03)
+    assert model.embedding.weight.abs().max() <= 3 / math.sqrt(128) + 1e-6
+
+
+def reference_logits(model: Decoder, ids: torch.Tensor) -> torch.Tensor:
+    """The same function written again, one head and one position at a time, in the model's own dtype."""
+    s, state = model.shape, model.state_dict()
+
+    def norm(x: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+        x = x - x.mean(-1, keepdim=True)
+        return x / torch.sqrt((x * x).mean(-1, keepdim=True) + s.norm_eps) * gain
+
+    def turn(x: torch.Tensor, position: int) -> torch.Tensor:
+        half = s.head_dim // 2
+        out = torch.empty_like(x)
+        for i in range(half):
+            angle = position * s.rope_base ** (-2 * i / s.head_dim)
+            a, b = x[i], x[i + half]
+            out[i] = a * math.cos(angle) - b * math.sin(angle)
+            out[i + half] = b * math.cos(angle) + a * math.sin(angle)
+        return out
+
+    x = state["embedding.weight"][ids]  # (T, D)
+    for n in range(s.layers):
+        w = {k.removeprefix(f"blocks.{n}."): v for k, v in state.items() if k.startswith(f"blocks.{n}.")}
+        y = norm(x, w["attention_norm.weight"])
+        q, k, v = (y @ m.T for m in w["attention.qkv.weight"].chunk(3))
+        q, k = norm(q, w["attention.q_norm.weight"]), norm(k, w["attention.k_norm.weight"])
+        mixed = torch.zeros_like(x)
+        for h in range(s.heads):
+            part = slice(h * s.head_dim, (h + 1) * s.head_dim)
+            for t in range(len(ids)):
+                query = turn(q[t, part], t)
+                scores = torch.stack([query @ turn(k[u, part], u) for u in range(t + 1)]) / math.sqrt(
+                    s.head_dim
+                )
+                mixed[t, part] = scores.softmax(0) @ v[: t + 1, part]
+        x = x + mixed @ w["attention.out.weight"].T
+        gate, up = (norm(x, w["ffn_norm.weight"]) @ m.T for m in w["ffn.gate_up.weight"].chunk(2))
+        x = x + (gate / (1 + torch.exp(-gate)) * up) @ w["ffn.down.weight"].T
+    return norm(x, state["norm.weight"]) @ state["head.weight"].T
+
+
+def test_forward_equals_a_float64_reference() -> None:
+    model = Decoder(replace(TOY, layers=2), 3)
+    for p in model.parameters():  # gains other than 1, so that a forgotten one shows
+        p.data.mul_(1 + 0.2 * torch.rand(p.shape, generator=torch.Generator().manual_seed(1)))
+    ids = torch.randint(0, 97, (1, 10), generator=torch.Generator().manual_seed(0))
+    got = model(ids)
+    double = Decoder(model.shape).double()
+    double.load_state_dict(model.state_dict())
+    for row in range(len(ids)):
+        torch.testing.assert_close(
+            got[row].double(), reference_logits(double, ids[row]), atol=2e-4, rtol=1e-3
+        )
+
+
+def test_no_position_sees_the_future() -> None:
+    model = Decoder(TOY)
+    ids = torch.randint(0, 97, (1, 24))
+    changed = ids.clone()
+    changed[0, 12:] = (changed[0, 12:] + 1) % 97
+    a, b = model(ids), model(changed)
+    torch.testing.assert_close(a[:, :12], b[:, :12])
+    assert not torch.allclose(a[:, 12:], b[:, 12:])
+
+
+@pytest.mark.parametrize("block", [1, 97 * 5, 1 << 19])
+@pytest.mark.parametrize("z", [0.0, 0.1])
+def test_fused_loss_and_gradients_equal_autograd(monkeypatch, block: int, z: float) -> None:
+    monkeypatch.setattr(LinearCrossEntropy, "BLOCK", block)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(13, 8, generator=generator, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(97, 8, generator=generator, dtype=torch.float64, requires_grad=True)
+    target = torch.randint(0, 97, (13,), generator=generator)
+    objective, cross_entropy = LinearCrossEntropy.apply(x, weight, target, z)
+    got = torch.autograd.grad(3 * objective, (x, weight))
+    logits = x @ weight.T
+    expected = F.cross_entropy(logits, target)
+    whole = expected + z * logits.logsumexp(1).square().mean()
+    torch.testing.assert_close(cross_entropy, expected)
+    torch.testing.assert_close(objective, whole)
+    for a, b in zip(got, torch.autograd.grad(3 * whole, (x, weight)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_rotation_depends_on_distance_only() -> None:
+    cos, sin = rotary_table(32, 8, 10_000.0)
+    q, k = torch.randn(8), torch.randn(8)
+
+    def product(i: int, j: int) -> float:
+        return float(rotate(q, cos[i], sin[i]) @ rotate(k, cos[j], sin[j]))
+
+    assert product(3, 1) == pytest.approx(product(30, 28), abs=1e-5)
+    assert product(3, 1) != pytest.approx(product(3, 2), abs=1e-3)
+
+
+def test_impossible_shapes_and_inputs_are_refused() -> None:
+    with pytest.raises(ValueError, match="even whole number"):
+        Shape(10, 30, 1, 4, 8)
+    with pytest.raises(ValueError, match="25 tokens, but the model's context is 24"):
+        Decoder(TOY)(torch.zeros(1, 25, dtype=torch.long))
