@@ -1,0 +1,69 @@
+"""The same plan against an S3 server gives the same bytes, and resumes there."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from support import fingerprint
+
+import curation as c
+
+
+@c.score(batch=True)
+def n_chars(text: pa.StringArray) -> pa.Array:
+    return pc.utf8_length(text)
+
+
+def plan(pool, out):
+    return [
+        c.read(pool),
+        n_chars,
+        c.keep("n_chars > 40", reason="short"),
+        c.dedup_exact(on="text"),
+        c.write(out),
+    ]
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    server_module = pytest.importorskip("moto.server", reason="moto is not installed")
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    import boto3
+
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="winnow")
+    yield client
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
+def test_same_bytes_on_an_object_store(bucket, text_pool, tmp_path):
+    for file in text_pool.iterdir():
+        bucket.put_object(Bucket="winnow", Key=f"pool/{file.name}", Body=file.read_bytes())
+    c.run(plan(text_pool, tmp_path / "out"), progress=False, funnel=False)
+    first = c.run(plan("s3://winnow/pool", "s3://winnow/out"), progress=False, funnel=False)
+    listed = bucket.list_objects_v2(Bucket="winnow", Prefix="out/")["Contents"]
+    there = {
+        item["Key"].removeprefix("out/"): hashlib.sha256(
+            bucket.get_object(Bucket="winnow", Key=item["Key"])["Body"].read()
+        ).hexdigest()
+        for item in listed
+        if item["Key"].startswith(("out/data/", "out/scores/", "out/_winnow/bad/"))
+    }
+    assert there == fingerprint(tmp_path / "out") and len(there) >= 16
+    again = c.run(plan("s3://winnow/pool", "s3://winnow/out"), progress=False, funnel=False)
+    assert again.resumed > 8 and again.rows_out == first.rows_out
