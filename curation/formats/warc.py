@@ -301,11 +301,12 @@ class _Splitter:
             return damage
         if len(buffer) < stop + 16 and not end:
             return None
-        after = buffer[stop : stop + 16]
-        if len(buffer) < stop or (after.lstrip(b"\r\n") and not after.lstrip(b"\r\n").startswith(b"WARC/")):
-            # The length is wrong (nothing, or no record, where it leads): look for the next header.
-            short = len(buffer) < stop
-            self._lose("truncated record" if short else "record whose length does not lead to the next", 5)
+        if len(buffer) < stop:
+            self._lose("truncated record", 5)
+            return True
+        after = bytes(buffer[stop : stop + 16])
+        if not (after.startswith(b"\r\n\r\n") or after.lstrip(b"\r\n")[:5] in (b"", b"WARC/")):
+            self._lose("record whose length does not lead to the next", 5)
             return True
         record = _Record(*self._where(self._at), _fields(head), bytes(buffer[start:stop]))
         self._drop(stop)
@@ -369,8 +370,10 @@ def _gzip_records(file: IO[bytes], max_record: int) -> Iterator[_Record | _Damag
             yield from held
             yield from splitter.feed(b"", end=True)
             continue
-        if error.startswith("truncated"):
-            yield from held  # whole records before the cut
+        if error.startswith("truncated") and len(held) > 1:
+            # A whole WARC in one member, cut: there is no checksum to wait for. A member of one record is a
+            # record without its checksum, and may as well be one whose flipped bit hid its end.
+            yield from held
         yield _Damage(start, 0, error, None)
         found = _next_member(file, start + 1)
         if found is None:

@@ -7,9 +7,12 @@ import gc
 import os
 import subprocess
 
+import pyarrow as pa
 import pytest
+from reading import read
 
-from curation import storage
+from curation import formats, storage
+from curation.shards import list_shards
 
 
 @pytest.fixture(scope="module")
@@ -179,9 +182,10 @@ def small_disk(tmp_path):
 @pytest.mark.parametrize("piece", [1 << 10, 1 << 20])
 def test_a_really_full_disk_is_enospc_and_is_left_as_it_was(small_disk, piece):
     storage.write_bytes(str(small_disk / "kept.bin"), b"kept")
-    with pytest.raises(OSError, match="No space left") as caught, storage.atomic_write(
-        str(small_disk / "out.bin")
-    ) as f:
+    with (
+        pytest.raises(OSError, match="No space left") as caught,
+        storage.atomic_write(str(small_disk / "out.bin")) as f,
+    ):
         for _ in range((1 << 20) // piece):
             f.write(bytes(piece))
     assert caught.value.errno == errno.ENOSPC
@@ -279,3 +283,36 @@ def test_reading_a_part_of_an_object_and_removing_it(s3):
     storage.remove(url)
     with pytest.raises(FileNotFoundError):
         storage.open_read(url)
+
+
+def test_a_pool_on_s3_has_the_same_keys_bytes_and_rows_as_on_disk(s3, tmp_path):
+    ids = [f"{i:032x}" for i in range(50)]
+    text = pa.table({"id": ids, "text": [f"page {i}" for i in range(50)]})
+    images = text.append_column("image", pa.array([bytes([i]) * 600 for i in range(50)]))
+    pages = pa.table({"id": ids, "url": text["text"], "content": images["image"]})
+    tables = {
+        "parquet": text,
+        "jsonl": text,
+        "jsonl.gz": text,
+        "jsonl.zst": text,
+        "wds": images,
+        "warc.gz": pages,
+    }
+    for format, table in tables.items():
+        name = f"{format.replace('.', '-')}/x{formats.suffix(format)}"
+        for root in (str(tmp_path), "s3://winnow/pool"):
+            with storage.atomic_write(storage.join(root, name)) as f:
+                writer = formats.open_writer(f, format, table.schema)
+                for batch in table.to_batches(max_chunksize=7):
+                    writer.write(batch)
+                writer.close()
+        assert storage.read_bytes(f"s3://winnow/pool/{name}") == (tmp_path / name).read_bytes()
+        folder = name.split("/")[0]
+        (here,) = list_shards(f"{tmp_path}/{folder}")
+        (there,) = list_shards(f"s3://winnow/pool/{folder}")
+        assert (here.key, here.name, here.size) == (there.key, there.name, there.size)
+        assert read(here) == read(there)
+        assert len(read(there)[0]) == 50
+    plain = [list_shards(f"{root}/jsonl", split_bytes=500) for root in (str(tmp_path), "s3://winnow/pool")]
+    assert [s.key for s in plain[0]] == [s.key for s in plain[1]]
+    assert [r for s in plain[1] for r in read(s)[0]] == text.to_pylist()
