@@ -67,6 +67,8 @@ def read(
 ) -> Iterator[pa.RecordBatch]:
     """Batches of about ``batch_bytes``. Positions are byte offsets of gzip members or records."""
     to_row = _page if schema(shard) is WARC_SCHEMA else _text
+    if to_row is _page:
+        _need_fastwarc()
     rows: list[dict[str, Any]] = []
     held = 0
     with storage.open_read(shard.url) as file:
@@ -94,6 +96,13 @@ def read(
                 rows, held = [], 0
     if rows:
         yield _batch(rows, target)
+
+
+def _need_fastwarc() -> None:
+    try:
+        import fastwarc.warc  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"reading WARC needs fastwarc ({error}): install `winnow-data[text]`") from error
 
 
 def _place(offset: int, inner: int) -> str:
