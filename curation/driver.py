@@ -406,6 +406,8 @@ class _TaskLoop:
             self.progress.tick([(k, t) for k, t in self.flying.values()])
             if not queue:
                 self._resubmit_stragglers()
+        if self.flying:  # second copies that came second: nobody waits for them
+            self.executor.abandon()
         if self.failures or len(self.done) < len(todo):
             missing = [k for k in todo if k not in self.done]
             for key in missing:

@@ -24,8 +24,8 @@ def side_cars(run: str | Path) -> list[str]:
 
 
 def scores_table(run: str | Path) -> pa.Table:
-    """All scores of a run as one table by id, input order: columns of later stages are joined on; `dropped_by`
-    says which reason removed the row, null if it was kept."""
+    """All scores of a run as one table by id, in input order: columns of later stages are joined on;
+    `dropped_by` says which reason removed the row, null if it was kept."""
     import pyarrow.parquet as pq
 
     stages: dict[str, list[pa.Table]] = {}
@@ -46,7 +46,7 @@ def scores_table(run: str | Path) -> pa.Table:
             f"select {columns}, coalesce(a.dropped_by, b.dropped_by) as dropped_by "
             "from a left join b using (id) order by a.__row"
         )
-        table = con.execute(sql).fetch_arrow_table()
+        table = con.sql(sql).to_arrow_table()
         con.unregister("a")
         con.unregister("b")
     return table
@@ -61,7 +61,7 @@ def select_ids(run: str | Path, where: str = "true", top: str | None = None) -> 
     con = duckdb.connect(":memory:", config={"threads": 1})
     con.register("scores", table.append_column("__row", pa.array(range(table.num_rows))))
     try:
-        chosen = con.execute(f"select * from scores where ({where}\n)").fetch_arrow_table()
+        chosen = con.sql(f"select * from scores where ({where}\n)").to_arrow_table()
     except duckdb.Error as error:
         names = ", ".join(table.column_names)
         raise PlanError(f"--where {where!r}: {str(error).splitlines()[0]} (columns: {names})") from None
@@ -77,8 +77,8 @@ def select_ids(run: str | Path, where: str = "true", top: str | None = None) -> 
         raise PlanError(f"--top {top!r}: it is COLUMN:FRACTION with 0 < FRACTION ≤ 1, e.g. quality:0.1")
     count = round(chosen.num_rows * fraction)
     try:
-        sql = f"select id from (select * from chosen where {column} is not null order by {column} desc, id limit {count})"
-        return [r[0] for r in con.execute(f"{sql} order by __row").fetchall()]
+        best = f"select * from chosen where {column} is not null order by {column} desc, id limit {count}"
+        return [r[0] for r in con.execute(f"select id from ({best}) order by __row").fetchall()]
     except duckdb.Error as error:
         raise PlanError(f"--top {top!r}: {str(error).splitlines()[0]}") from None
 

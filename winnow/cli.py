@@ -78,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
                              help="all: score every row, also those an earlier keep removed")  # fmt: skip
             sub.add_argument("--on-error", choices=["quarantine", "raise", "null"], default="quarantine")
             sub.add_argument("--error-budget", type=float, default=0.05, metavar="SHARE",
-                             help="share of a shard's rows that may be quarantined (default: 0.05)")  # fmt: skip
+                             help="share of a shard's rows that may be bad (default: 0.05)")  # fmt: skip
             sub.add_argument("--quiet", action="store_true", help="no progress lines")
 
     sub = command("recipes", _recipes, "list the recipes that come with winnow")
@@ -249,7 +249,6 @@ def _reshard(arguments: argparse.Namespace) -> None:
 
 def _train(arguments: argparse.Namespace) -> None:
     from recipes import scale as scales
-
     from winnow.jobs import data_folder
 
     scale = scales.load(arguments.scale)

@@ -1,5 +1,5 @@
-"""The main job from end to end, on the embedded pools: pool → scores → keep → shards → fixed-budget training →
-tasks → leaderboard, for text and for image-text. Interrupted, it goes on where it stopped."""
+"""The main job from end to end, on the embedded pools: pool → scores → keep → shards → fixed-budget
+training → tasks → leaderboard, for text and for image-text. Interrupted, it goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def run_demo(out: Path, on: str, seeds: int, tracks: tuple[str, ...]) -> Path:
         for arm in _arms(track, out, on, workers):
             runs[arm] = _curate(arm, out, on, workers)
     _say(
-        f"curation done after {time.perf_counter() - clock:.0f} s; training {len(runs)} subsets, {seeds} seeds each"
+        f"curation done after {time.perf_counter() - clock:.0f} s; "
+        f"training {len(runs)} subsets, {seeds} seeds each"
     )
     _train_all(runs, out, on, workers, seeds)
     page = _leaderboard(out)

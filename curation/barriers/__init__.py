@@ -2,6 +2,7 @@
 
 from curation.barriers.base import Decide, Decision, Rearrange, Totals
 from curation.barriers.exact import dedup_exact
+from curation.barriers.minhash import dedup_minhash
 from curation.barriers.rearrange import reshard, shuffle
 from curation.barriers.select import sample, top_fraction
 from curation.barriers.subset import subset
@@ -12,6 +13,7 @@ __all__ = [
     "Rearrange",
     "Totals",
     "dedup_exact",
+    "dedup_minhash",
     "reshard",
     "sample",
     "shuffle",

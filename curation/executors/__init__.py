@@ -22,13 +22,16 @@ class Reply:
 
 
 class Executor(Protocol):
-    """`submit` takes a pickled (function, arguments) and answers with a ticket; `wait` returns replies."""
+    """`submit` takes a pickled (function, arguments) and answers with a ticket; `wait` returns replies;
+    `abandon` stops whatever is still running, whose replies never come."""
 
     slots: int
 
     def submit(self, payload: bytes) -> int: ...
 
     def wait(self, timeout: float) -> list[Reply]: ...
+
+    def abandon(self) -> None: ...
 
     def close(self) -> None: ...
 

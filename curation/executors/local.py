@@ -39,8 +39,10 @@ class InlineExecutor:
         ticket, payload = self._waiting.popleft()
         return [Reply(ticket, *call(payload))]
 
-    def close(self) -> None:
+    def abandon(self) -> None:
         self._waiting.clear()
+
+    close = abandon
 
 
 @dataclass
@@ -131,10 +133,15 @@ class LocalExecutor:
         """Process ids of the workers there are now."""
         return [w.process.pid for w in self._pool]
 
+    def abandon(self) -> None:
+        self._waiting.clear()
+        for worker in [w for w in self._pool if w.ticket is not None]:
+            worker.process.kill()
+            self._discard(worker)
+
     def close(self) -> None:
+        self.abandon()
         for worker in list(self._pool):
-            if worker.ticket is not None:
-                worker.process.kill()
             self._discard(worker)
 
 

@@ -105,20 +105,35 @@ class RayExecutor:
             except Exception as error:  # Ray's own: worker or node died, out of memory, …
                 replies.append(Reply(ticket, "lost", error=f"{type(error).__name__}: {str(error)[:300]}"))
                 if actor is not None:
-                    self._actors.remove(actor)
-                    actor = self._actor_class.remote([p for p in sys.path if p])
-                    self._actors.append(actor)
+                    self._replace(actor)
+                    continue
             if actor is not None:
                 self._idle.append(actor)
         self._feed()
         return replies
 
-    def close(self) -> None:
-        for ref in self._running:
+    def abandon(self) -> None:
+        self._queue.clear()
+        for ref, (_, actor) in self._running.items():
             try:
-                self._ray.cancel(ref, force=not self._actors)
-            except Exception:  # already ended
+                if actor is None:
+                    self._ray.cancel(ref, force=True)
+                else:
+                    self._ray.kill(actor)
+                    self._replace(actor)
+            except Exception:  # it has ended already
                 pass
+        self._running.clear()
+
+    def _replace(self, actor: Any) -> None:
+        """A fresh actor in the place of one that is gone."""
+        self._actors.remove(actor)
+        fresh = self._actor_class.remote([p for p in sys.path if p])
+        self._actors.append(fresh)
+        self._idle.append(fresh)
+
+    def close(self) -> None:
+        self.abandon()
         for actor in self._actors:
             self._ray.kill(actor)
         if self._started:

@@ -17,6 +17,7 @@ BINS = 40
 LABELS = 8  # values shown of a column of labels; the rest is summed
 JOIN_ROWS = 20_000_000
 
+_REALS = ("FLOAT", "DOUBLE", "DECIMAL")
 _NUMBERS = (
     "TINYINT",
     "SMALLINT",
@@ -157,7 +158,7 @@ def _of_stage(
     joined: bool,
 ) -> list[Distribution]:
     kinds = con.execute(f"DESCRIBE SELECT * FROM {_scan(files)}").fetchall()
-    columns: list[tuple[str, str, str]] = []  # shown name, SQL, number|bool|label
+    columns: list[tuple[str, str, str]] = []  # shown name, SQL, whole|real|label
     for row in kinds:
         if row[0] not in ("id", "dropped_by"):
             columns += _flat(row[0], _quote(row[0]), row[1])
@@ -173,10 +174,10 @@ def _of_stage(
         "CREATE OR REPLACE TEMP VIEW rows_of AS SELECT r0.* EXCLUDE (dropped_by), "
         f"coalesce({', '.join(fate)}) AS fate_of_row FROM {_scan(files)} r0{joins}"
     )
-    numbers = [c for c in columns if c[2] == "number"]
+    numbers = [c for c in columns if c[2] != "label"]
     made = {d.column: d for d in _histograms(con, name, numbers, rules, marks, joined)}
     for shown, sql, kind in columns:
-        if kind != "number":
+        if kind == "label":
             made[shown] = _labels(con, name, shown, sql, rules, joined)
     return [made[c[0]] for c in columns if made[c[0]].rows or made[c[0]].nulls]
 
@@ -189,7 +190,7 @@ def _flat(shown: str, sql: str, kind: str) -> list[tuple[str, str, str]]:
             out += _flat(f"{shown}.{field_name}", f"{sql}.{_quote(field_name)}", field_kind)
         return out
     if kind.split("(")[0] in _NUMBERS and not kind.endswith("]"):
-        return [(shown, sql, "number")]
+        return [(shown, sql, "real" if kind.split("(")[0] in _REALS else "whole")]
     if kind in ("VARCHAR", "BOOLEAN"):
         return [(shown, sql, "label")]
     return []
@@ -245,11 +246,14 @@ def _histograms(
         x = f"CASE WHEN isfinite(CAST({sql} AS DOUBLE)) THEN CAST({sql} AS DOUBLE) END"
         asked.append(
             f"count({x}), count(*) - count({x}), min({x}), max({x}), avg({x}), "
-            f"approx_quantile({x}, [0.002, 0.5, 0.998]), coalesce(bool_and({x} = floor({x})), false)"
+            f"approx_quantile({x}, [0.002, 0.5, 0.998])"
         )
     facts = con.execute(f"SELECT {', '.join(asked)} FROM rows_of").fetchone()
-    facts = [facts[i : i + 7] for i in range(0, len(facts), 7)]
-    plans = [_range(f, marks.get(c[0], ())) if f[0] else None for c, f in zip(columns, facts, strict=True)]
+    facts = [facts[i : i + 6] for i in range(0, len(facts), 6)]
+    plans = [
+        _range(fact, c[2] == "whole", marks.get(c[0], ())) if fact[0] else None
+        for c, fact in zip(columns, facts, strict=True)
+    ]
     asked = []
     for (shown, sql, _), plan in zip(columns, plans, strict=True):
         if plan is None:
@@ -297,13 +301,13 @@ def _histograms(
     return found
 
 
-def _range(fact: tuple[Any, ...], marks: Iterable[float]) -> tuple[float, float, int, bool]:
+def _range(fact: tuple[Any, ...], whole: bool, marks: Iterable[float]) -> tuple[float, float, int, bool]:
     """(start, width, bins, log): round numbers that cover the middle 99.6 % and the thresholds near it. What
     lies far outside would leave the rest one bar wide, so it is counted into the outer bins; a long tail of
     positive numbers (lengths, counts) is drawn by its logarithm."""
-    _, _, minimum, maximum, _, (low, median, high), whole = fact
+    _, _, minimum, maximum, _, (low, median, high) = fact
     marks = list(marks)
-    if minimum >= 0 and median > 0 and high > 20 * median and all(m > 0 for m in marks):
+    if minimum >= 0 and high > max(100, 20 * median) and median > 0 and all(m > 0 for m in marks):
         low = max(minimum, low, 1.0 if whole else high / 1e5)
         for mark in marks:
             low, high = min(low, mark), max(high, mark)
@@ -318,7 +322,7 @@ def _range(fact: tuple[Any, ...], marks: Iterable[float]) -> tuple[float, float,
             low, high = min(low, mark), max(high, mark)
     if high <= low:
         step = 1.0 if whole else max(abs(low), 1.0) / 10
-        low, high = low - 2 * step, low + 3 * step
+        low, high = low - 2 * step, low + 2 * step
     width = _round_up((high - low) / BINS)
     if whole:
         width = max(1.0, math.ceil(width))
@@ -340,6 +344,11 @@ def _round_up(width: float) -> float:
 def _labels(
     con: Any, stage: str, shown: str, sql: str, rules: Mapping[str, Iterable[str]], joined: bool
 ) -> Distribution:
+    rows, different = con.execute(
+        f"SELECT count({sql}), approx_count_distinct({sql}) FROM rows_of"
+    ).fetchone()
+    if different > max(50, rows / 4):  # names of rows rather than labels of them
+        return Distribution(shown, stage, 0, 0, joined=joined)
     kept, mine, others = _classes(shown, rules)
     rows = con.execute(
         f"SELECT CAST({sql} AS VARCHAR) AS label, count(*) FILTER (WHERE {kept}), "

@@ -15,6 +15,7 @@ from curation.funnel_page.thresholds import Threshold, names_in, thresholds_in
 from curation.html import Html, count, duration, el, figure, join, link, share, size
 
 _IMAGES = {"png", "jpeg", "jpg", "webp", "gif", "avif", "bmp"}
+_COSTLY = 12  # steps shown by what they cost; the rest is summed
 _TEXT = 600  # characters of an example that are shown
 
 
@@ -91,6 +92,7 @@ def thresholds_of(facts_report: Mapping[str, Any], step: Mapping[str, Any]) -> l
 def header(facts: Facts) -> Html:
     report = facts.report
     source = report.get("input") or {}
+    pool = source.get("url") or "–"
     kept, whole = facts.rows_out, facts.whole
     if not facts.rows_in:
         title = "No rows were read"
@@ -118,7 +120,7 @@ def header(facts: Facts) -> Html:
             _fact("Plan", el("code", str(report.get("plan_hash") or "–")[:12]), f"{len(facts.steps)} steps"),
             class_="facts",
         ),
-        el("p", "Pool: ", el("code", source.get("url") or "–"), class_="over pool"),
+        el("p", "Pool: ", el("code", pool if isinstance(pool, str) else ", ".join(pool)), class_="over pool"),
         _balance(facts),
     )
 
@@ -196,7 +198,10 @@ def funnel(facts: Facts) -> Html:
         [facts.whole, *((s.get("rows_in") or 0) + (s.get("added") or 0) for s in facts.steps)], default=0
     )
     places = {r.get("step"): i for i, r in enumerate(facts.reasons)}
-    rows = [_step_row(facts, step, scale, places) for step in facts.steps]
+    rows = [
+        _folded(run) if len(run) >= 3 else [_step_row(facts, step, scale, places) for step in run]
+        for run in _runs(facts.steps)
+    ]
     entries = [
         ("kept", "rows that remain"),
         ("still", "unchanged by the step"),
@@ -232,6 +237,42 @@ def funnel(facts: Facts) -> Html:
             ),
             class_="scroll",
         ),
+    )
+
+
+def _runs(steps: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Steps one by one, but neighbouring keeps that removed nothing together."""
+    runs: list[list[Mapping[str, Any]]] = []
+    for step in steps:
+        idle = step.get("kind") == "keep" and not step.get("dropped") and not step.get("quarantined")
+        if idle and runs and runs[-1][0].get("kind") == "keep" and not runs[-1][0].get("dropped"):
+            runs[-1].append(step)
+        else:
+            runs.append([step])
+    return runs
+
+
+def _folded(run: Sequence[Mapping[str, Any]]) -> Html:
+    """Rules that removed nothing, as one row that opens."""
+    lines = [
+        el("li", step.get("reason") or step.get("name"), " ", el("span", _what(step), class_="what"))
+        for step in run
+    ]
+    first, last = run[0].get("index"), run[-1].get("index")
+    said = f"{len(run)} rules that removed nothing"
+    return el(
+        "tr",
+        el("td", f"{first}–{last}", class_="index wide"),
+        el(
+            "td",
+            el("details", el("summary", said, class_="name"), el("ol", lines, start=first)),
+            class_="step",
+        ),
+        el("td", count(run[-1].get("rows_out")), class_="n"),
+        el("td", "–", class_="n"),
+        el("td", class_="n wide"),
+        el("td", duration(sum(s.get("seconds") or 0 for s in run)), class_="n muted wide"),
+        class_="quiet",
     )
 
 
@@ -280,7 +321,10 @@ def _what(step: Mapping[str, Any]) -> str:
     if step.get("kind") == "keep" and step.get("where"):
         return str(step["where"])
     told, name = str(step.get("describe") or ""), str(step.get("name") or "")
-    return "" if told in (name, step.get("reason")) else told.removeprefix(f"{name}: ")
+    if told in (name, step.get("reason")):
+        return ""
+    told = told.removeprefix(name)
+    return told[1:-1] if told.startswith("(") and told.endswith(")") else told.lstrip(": ")
 
 
 # ---------------------------------------------------------------------------------- what was removed, and why
@@ -501,6 +545,7 @@ def barriers(facts: Facts) -> Html | None:
 def _barrier(facts: Facts, barrier: Mapping[str, Any]) -> Html:
     summary = dict(barrier.get("summary") or {})
     sizes = summary.pop("sizes", None)
+    summary.pop("cut", None)  # the cut as the engine keeps it: bits of the last key, not for reading
     step = facts.step(barrier.get("step"))
     rows: list[tuple[str, Any]] = []
     if step:
@@ -516,7 +561,15 @@ def _barrier(facts: Facts, barrier: Mapping[str, Any]) -> Html:
         histogram = figures.sizes(clusters) if clusters else None
     return el(
         "section",
-        el("h3", f"{barrier.get('kind')}", el("small", f" step {barrier.get('step')}", class_="muted")),
+        el(
+            "h3",
+            step.get("reason") or step.get("name") or barrier.get("kind"),
+            el(
+                "small",
+                f" {step.get('name') or barrier.get('kind')}, step {barrier.get('step')}",
+                class_="muted",
+            ),
+        ),
         el("dl", [join(el("dt", k), el("dd", v)) for k, v in rows], class_="pairs"),
         el("div", el("figure", histogram), class_="shapes") if histogram else None,
     )
@@ -529,7 +582,12 @@ def cost(facts: Facts) -> Html | None:
         return None
     top = max(s["seconds"] for s in timed)
     rows = []
-    for step in sorted(timed, key=lambda s: -s["seconds"]):
+    timed = sorted(timed, key=lambda s: -s["seconds"])
+    rest = timed[_COSTLY:]
+    if len(rest) > 1:
+        others = {"name": f"{len(rest)} other steps", "seconds": sum(s["seconds"] for s in rest)}
+        timed = [*timed[:_COSTLY], others]
+    for step in timed:
         name, took, came = step.get("name"), step["seconds"], step.get("rows_in")
         rows.append(
             el(

@@ -59,7 +59,9 @@ def test_each_kind_of_damage(tmp_path, name):
         assert result.quarantined >= 1 and result.rows_out == 20  # repeated ids are quarantined, the cut once
     lines = [json.loads(x) for f in (tmp_path / "out/_winnow/bad").rglob("*.jsonl") for x in f.open()]
     assert len(lines) == result.quarantined
-    assert all(line["source"].endswith(name) and line["position"] is not None and line["error"] for line in lines)
+    assert all(
+        line["source"].endswith(name) and line["position"] is not None and line["error"] for line in lines
+    )
 
 
 def test_unreadable_images_and_a_tar_cut_short(tmp_path):

@@ -75,7 +75,7 @@ def test_killed_at_twenty_random_moments_and_resumed(undisturbed, tmp_path):
 def test_a_worker_that_always_dies_fails_the_run_and_says_so(tmp_path):
     import curation as c
 
-    pool = write_text_pool(tmp_path / "pool", shards=3, rows=10)
+    pool = write_text_pool(tmp_path / "pool", shards=3, rows=30)
     here = os.getpid()
 
     @c.score
