@@ -214,7 +214,7 @@ def _sign_rows(data, offsets, fold, lower, kind, ngram, a, b, signatures, words)
 
 
 def signatures(column: pa.Array, ngram: int, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """MinHash of every row under len(a) permutations: uint32[n, len(a)], and words int64[n] (0 for a null)."""
+    """MinHash of every row under len(a) permutations: uint32[n, len(a)], and words int64[n]: 0 for null."""
     data, offsets = byte_buffers(column)
     out = np.empty((len(column), len(a)), np.uint32)
     words = np.empty(len(column), np.int64)
