@@ -190,7 +190,7 @@ def _split(
     label: str, documents: list[tuple[str, str]], share: float
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """(training, held out) by a hash of the id, so that a document never moves to the other side."""
-    ordered = sorted(documents, key=lambda d: xxhash.xxh3_64_intdigest(d[0].encode(), 7))
+    ordered = sorted(documents, key=lambda d: (xxhash.xxh3_64_intdigest(d[0].encode(), 7), d))
     count = round(len(ordered) * share)
     if count < 2 or len(ordered) - count < 2:
         raise ClassifierError(

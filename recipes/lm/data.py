@@ -76,12 +76,17 @@ class Corpus:
 
 
 def shard_files(folder: str | Path) -> list[Path]:
-    """The shards of a folder, sorted; of a run directory (with ``data/``), those under ``data/``."""
+    """The shards of a folder, sorted; of a run directory (with ``data/``), those under ``data/``.
+
+    The path of a single shard is taken as it is.
+    """
     root = Path(folder)
+    if root.is_file() and root.name.endswith(SUFFIXES):
+        return [root]
     if (root / "data").is_dir():
         root = root / "data"
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; give the folder that a plan's write step made")
+        raise DataError(f"{root}: no such folder; give the one that a plan's write step made")
     files = sorted(
         path
         for path in root.rglob("*")

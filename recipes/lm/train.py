@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import torch
 
     from recipes.lm.model import Decoder
+    from recipes.lm.optimizer import AdamW
 
 RESULT, CONFIG, MODEL, LOG = "result.json", "config.json", "model.safetensors", "log.jsonl"
 CHECKPOINT = "checkpoint"
@@ -148,6 +149,7 @@ def _train(
     import torch
 
     from recipes.lm.model import Decoder, Shape
+    from recipes.lm.optimizer import AdamW
 
     shape, budget = scale.section("model", Shape), scale.section("train", Budget)
     tokenizer = data.load_tokenizer(budget.tokenizer)
@@ -167,9 +169,7 @@ def _train(
     shutil.copyfile(data.tokenizer_file(budget.tokenizer), out / "tokenizer.json")
 
     model = Decoder(shape, seed)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), budget.lr, budget.betas, budget.eps, budget.weight_decay, fused=True
-    )
+    optimizer = AdamW(list(model.parameters()), budget.betas, budget.eps, budget.weight_decay)
     first, position, spent = _load_checkpoint(out, model, optimizer)
     contexts = data.Contexts(
         corpus, tokenizer, shape.context, seed=seed, piece_bytes=budget.piece_bytes, start=position
@@ -236,20 +236,17 @@ def _train(
 
 
 def _update(
-    model: Decoder, optimizer: torch.optim.Optimizer, batch: torch.Tensor, lr: float, budget: Budget
+    model: Decoder, optimizer: AdamW, batch: torch.Tensor, lr: float, budget: Budget
 ) -> tuple[float, float]:
     """One optimiser step; (cross-entropy in nats per token, gradient norm before clipping)."""
-    import torch
+    from recipes.lm.optimizer import clip_gradients
 
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    optimizer.zero_grad(set_to_none=True)
     objective, cross_entropy = model.loss(batch, budget.z_loss)
     objective.backward()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), budget.clip)
-    if torch.isfinite(norm):  # a step on such a gradient would ruin the weights that the report is about
-        optimizer.step()
-    return cross_entropy.item(), norm.item()
+    norm = clip_gradients(optimizer.parameters, budget.clip)
+    if math.isfinite(norm):  # a step on such a gradient would ruin the weights that the report is about
+        optimizer.step(lr)
+    return cross_entropy.item(), norm
 
 
 def load_model(model_dir: str | Path) -> tuple[Decoder, Any, dict[str, Any]]:
@@ -287,7 +284,7 @@ def _begin(out: Path, identity: dict[str, Any]) -> TrainResult | None:
 def _save_checkpoint(
     out: Path,
     model: Decoder,
-    optimizer: torch.optim.Optimizer,
+    optimizer: AdamW,
     step: int,
     position: data.Position,
     seconds: float,
@@ -299,8 +296,7 @@ def _save_checkpoint(
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
+    tensors |= {f"optimizer.{k}": v for k, v in optimizer.state().items()}
     tensors["rng"] = torch.get_rng_state()
     _save_tensors(new / "state.safetensors", tensors, tied=model.shape.tied, prefix="model.")
     _write_json(new / "state.json", {"step": step, "position": asdict(position), "seconds": seconds})
@@ -312,9 +308,7 @@ def _save_checkpoint(
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _load_checkpoint(
-    out: Path, model: Decoder, optimizer: torch.optim.Optimizer
-) -> tuple[int, data.Position, float]:
+def _load_checkpoint(out: Path, model: Decoder, optimizer: AdamW) -> tuple[int, data.Position, float]:
     """(steps done, position, seconds spent); zeros without a checkpoint."""
     import torch
     from safetensors.torch import load_file
@@ -326,12 +320,9 @@ def _load_checkpoint(
     meta = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     tensors = load_file(folder / "state.safetensors")
     _load_state(model, {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".")
-            state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state(
+        {k.removeprefix("optimizer."): v for k, v in tensors.items() if k.startswith("optimizer.")}
+    )
     torch.set_rng_state(tensors["rng"])
     return meta["step"], data.Position(**meta["position"]), meta["seconds"]
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from recipes.lm.model import Decoder, LinearCrossEntropy, Shape, rotary_table, rotate
+from recipes.lm.optimizer import AdamW, clip_gradients
 
 TOY = Shape(vocab=97, dim=32, layers=3, heads=4, context=24, ffn_multiple=16)
 DCLM = {  # total parameters and feed-forward width of DCLM's published configurations
@@ -147,3 +148,24 @@ def test_impossible_shapes_and_inputs_are_refused() -> None:
         Shape(10, 30, 1, 4, 8)
     with pytest.raises(ValueError, match="25 tokens, but the model's context is 24"):
         Decoder(TOY)(torch.zeros(1, 25, dtype=torch.long))
+
+
+def test_optimizer_equals_torchs() -> None:
+    start = [torch.randn(5, 3), torch.randn(7)]
+    mine = [t.clone().requires_grad_() for t in start]
+    theirs = [t.clone().requires_grad_() for t in start]
+    a = AdamW(mine, (0.9, 0.95), 1e-8, 0.1)
+    b = torch.optim.AdamW(theirs, 1.0, (0.9, 0.95), 1e-8, 0.1)
+    for step in range(20):
+        lr = 0.05 / (step + 1)
+        b.param_groups[0]["lr"] = lr
+        for x, y in zip(mine, theirs, strict=True):
+            x.grad = torch.randn(x.shape, generator=torch.Generator().manual_seed(step)) * 3
+            y.grad = x.grad.clone()
+        norm = clip_gradients(mine, 1.0)
+        assert norm == pytest.approx(torch.nn.utils.clip_grad_norm_(theirs, 1.0).item(), rel=1e-6)
+        a.step(lr)
+        b.step()
+        for x, y in zip(mine, theirs, strict=True):
+            torch.testing.assert_close(x, y)
+            assert x.grad is None
