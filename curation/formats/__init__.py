@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
-from curation.formats.common import Bad, Batches, FormatError, OnBad, is_json, project, row_id
+from curation.formats.common import Bad, Batches, ColumnNotFound, FormatError, OnBad, is_json, project, row_id
 
 if TYPE_CHECKING:
     from curation.shards import Shard
@@ -23,6 +23,7 @@ __all__ = [
     "WRITE_FORMATS",
     "Bad",
     "Batches",
+    "ColumnNotFound",
     "FormatError",
     "OnBad",
     "Writer",
@@ -64,8 +65,8 @@ def _reader(shard: Shard) -> Any:
 def reader_schema(shard: Shard, columns: Sequence[str] | None = None) -> pa.Schema:
     """The schema of the rows that :func:`read_batches` gives: ``id: string`` first, then the file's columns.
 
-    ``columns`` keeps those (and ``id``); an unknown one raises FormatError naming what there is, as does a
-    file whose schema cannot be read.
+    ``columns`` keeps those (and ``id``); an unknown one raises ColumnNotFound naming what there is. A file
+    whose schema cannot be read raises FormatError.
     """
     return project(_reader(shard).schema(shard), columns, shard.url)
 
@@ -74,7 +75,7 @@ def pool_schema(shards: Sequence[Shard], columns: Sequence[str] | None = None, p
     """One schema for a pool: the union over up to ``probe`` shards, so that a damaged one is no harm.
 
     Where two shards disagree on a column's type the first wins, save that int64 gives way to float64.
-    Raises FormatError when no shard can be read, or an asked column is in none.
+    Raises FormatError when no shard can be read, ColumnNotFound when an asked column is in none.
     """
     fields: dict[str, pa.Field] = {}
     errors: list[str] = []

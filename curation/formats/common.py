@@ -16,6 +16,13 @@ class FormatError(ValueError):
     """A shard cannot be read or written as asked: says what was found, where, and the mend."""
 
 
+class ColumnNotFound(FormatError, KeyError):
+    """A column was asked for that is not there."""
+
+    def __str__(self) -> str:  # KeyError would show the text in quotes
+        return str(self.args[0])
+
+
 @dataclass(frozen=True)
 class Bad:
     """One quarantined record (or one damaged stretch, where records cannot be told apart).
@@ -66,11 +73,11 @@ class Batches(Iterator[pa.RecordBatch]):
         self._batches.close()  # type: ignore[attr-defined]
 
 
-JSON_FIELD = {b"json": b"1"}  # field metadata: this string column holds JSON text
+JSON_FIELD = {b"json": b"1"}  # field metadata: this string column holds JSON text where it is no plain string
 
 
 def is_json(field: pa.Field) -> bool:
-    """Whether a string column holds JSON text (a nested value that a reader kept as it was)."""
+    """Whether a string column holds values that a reader kept as JSON text."""
     return bool(field.metadata) and field.metadata.get(b"json") == b"1"
 
 
@@ -83,12 +90,12 @@ def with_id(schema: pa.Schema) -> pa.Schema:
 
 
 def project(schema: pa.Schema, columns: Sequence[str] | None, where: str) -> pa.Schema:
-    """The columns asked for, in schema order, always with ``id``; raises FormatError for an unknown one."""
+    """The columns asked for, in schema order, always with ``id``; raises ColumnNotFound for an unknown one."""
     if columns is None:
         return schema
     wanted = {"id" if c == "uid" and "uid" not in schema.names else c for c in columns} | {"id"}
     missing = wanted - set(schema.names)
     if missing:
         absent = ", ".join(map(repr, sorted(missing)))
-        raise FormatError(f"{where}: no column {absent}; there are: {', '.join(schema.names)}")
+        raise ColumnNotFound(f"{where}: no column {absent}; there are: {', '.join(schema.names)}")
     return pa.schema([f for f in schema if f.name in wanted], schema.metadata)

@@ -5,16 +5,18 @@ depends on its neighbours. (pyarrow.json is 1.4-2 times faster per block but rea
 line and objects that span lines, and fails per block.) A line that is no JSON object, or holds a value that
 does not fit its column, is quarantined alone.
 
-Types are inferred from the first 1,000 good rows: bool, int64, float64 (for ints among floats too), string;
-objects and arrays, and keys whose values are of several kinds, become strings of JSON text (the field's
-metadata says ``json``, and the writers put them back as they were). A kind that fills at least nine tenths
-of a key's values wins, so that a few wrong values do not decide. A key that is null throughout is a string.
+Types are inferred from the first 1,000 good rows: bool, int64, float64 (for ints among floats too), string.
+Objects and arrays become strings of JSON text; so does all but strings under a key whose values are of
+several kinds. The field's metadata says ``json``, and writers put the values back as they were. A kind that
+fills at least nine tenths of a key's values wins, so that a few wrong values do not decide. A key that is
+null throughout is a string.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,9 +98,15 @@ def read(
     max_record_bytes: int = MAX_RECORD_BYTES,
 ) -> Iterator[pa.RecordBatch]:
     """Batches of about ``batch_bytes`` of JSON text. Positions are byte offsets in the decompressed file."""
+
+    @cache
+    def loose() -> frozenset[str]:
+        # A schema that was handled as names and types has lost what marks JSON text: look again.
+        return frozenset(field.name for field in schema(shard) if is_json(field))
+
     for block in _blocks(shard, batch_bytes, max_record_bytes, bad):
         rows, offsets = _parse(block, shard.name, bad)
-        batch = to_batch(rows, offsets, target, shard.name, "byte", bad, unread)
+        batch = to_batch(rows, offsets, target, shard.name, "byte", bad, unread, loose)
         if batch.num_rows:
             yield batch
 

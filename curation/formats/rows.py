@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,14 @@ def to_batch(
     unit: str,
     bad: OnBad,
     unread: Counter[str],
+    loose: Callable[[], frozenset[str]] = frozenset,
 ) -> pa.RecordBatch:
     """Convert ``rows`` (found at ``positions``, in ``unit``) to ``target``.
 
     Missing keys are null; keys outside the schema are counted in ``unread``. ``id`` is the row's ``id``, else
     its ``uid``, else made from ``name`` and position; other scalars than strings are written as JSON. A value
-    of the wrong type quarantines its row, never its neighbours.
+    of the wrong type quarantines its row, never its neighbours. String columns marked as JSON, or named by
+    ``loose()`` (asked only when a value does not fit), take strings as they are and all else as JSON text.
     """
     known = set(target.names)
     extra = set().union(*rows) - known - ({"uid"} if "uid" not in known else set())
@@ -39,8 +42,10 @@ def to_batch(
             continue
         values = [row.get(field.name) for row in rows]
         if is_json(field):
-            values = [None if v is None else orjson.dumps(v).decode() for v in values]
+            values = _as_text(values)
         array = _array(values, field.type)
+        if array is None and pa.types.is_string(field.type) and field.name in loose():
+            array = _array(_as_text(values), field.type)
         if array is None:
             for i, value in enumerate(values):
                 if i not in wrong and _array([value], field.type) is None:
@@ -56,9 +61,13 @@ def to_batch(
             bad(Bad(name, at, f"row at {unit} {at}: {wrong[i]}", sample=sample(_dump(rows[i]))))
         keep = [i for i in range(len(rows)) if i not in wrong]
         # Unread keys were counted already, and every kept value fits: this cannot recurse again.
-        return to_batch([rows[i] for i in keep], positions[keep], target, name, unit, bad, Counter())
+        return to_batch([rows[i] for i in keep], positions[keep], target, name, unit, bad, Counter(), loose)
     ids = _ids(rows, positions, name) if "id" in known else None
     return pa.RecordBatch.from_arrays([ids if c is None else c for c in columns], schema=target)
+
+
+def _as_text(values: list[Any]) -> list[str | None]:
+    return [v if v is None or type(v) is str else orjson.dumps(v).decode() for v in values]
 
 
 def _array(values: list[Any], kind: pa.DataType) -> pa.Array | None:
