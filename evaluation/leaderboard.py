@@ -18,6 +18,7 @@ from evaluation.leaderboard_page.plot import plot
 from evaluation.leaderboard_page.results import Result, read_results
 from evaluation.leaderboard_page.standings import Standings, slug, standings
 
+_BASELINES = Path(__file__).resolve().parents[1] / "baselines"  # recipes that ship with Winnow
 _SUFFIXES = {"funnel": {".html"}, "recipe": {".yaml", ".yml", ".json", ".py", ".md", ".toml"}}
 
 
@@ -84,7 +85,7 @@ def _copies(
 def _find(results_dir: Path, file: Path, name: str, suffixes: set[str]) -> Path | None:
     """A file that a result names, relative to itself, to the results, to their parent or to here. Results may
     come from others: nothing outside these folders, and nothing of another kind, is copied into a page."""
-    roots = [results_dir.resolve().parent, Path.cwd().resolve()]
+    roots = [results_dir.resolve().parent, Path.cwd().resolve(), _BASELINES]
     for base in (file.parent, results_dir, results_dir.parent, Path()):
         path = (base / name).resolve()
         if path.suffix in suffixes and path.is_file() and any(path.is_relative_to(root) for root in roots):

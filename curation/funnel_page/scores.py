@@ -318,7 +318,7 @@ def _range(fact: tuple[Any, ...], whole: bool, marks: Iterable[float]) -> tuple[
     low = minimum if low - minimum <= 0.25 * span else low
     high = maximum if maximum - high <= 0.25 * span else high
     for mark in marks:
-        if minimum <= mark <= maximum or low - span <= mark <= high + span:
+        if minimum == maximum or minimum <= mark <= maximum or low - span <= mark <= high + span:
             low, high = min(low, mark), max(high, mark)
     if high <= low:
         step = 1.0 if whole else max(abs(low), 1.0) / 10

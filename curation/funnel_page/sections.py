@@ -15,6 +15,7 @@ from curation.funnel_page.thresholds import Threshold, names_in, thresholds_in
 from curation.html import Html, count, duration, el, figure, join, link, share, size
 
 _IMAGES = {"png", "jpeg", "jpg", "webp", "gif", "avif", "bmp"}
+_SHOWN = 6  # examples of a reason in view; the others are folded
 _COSTLY = 12  # steps shown by what they cost; the rest is summed
 _TEXT = 600  # characters of an example that are shown
 
@@ -399,7 +400,12 @@ def _examples(examples: Sequence[Mapping[str, Any]], read: Sequence[str], rows: 
     if not examples:
         return el("p", "No examples were stored.", class_="muted")
     said = f"{len(examples)} of {count(rows)} removed rows" if rows > len(examples) else "All of them"
-    return join(el("h4", said), el("ul", [example(e, read) for e in examples], class_="examples"))
+    shown, more = ([example(e, read) for e in some] for some in (examples[:_SHOWN], examples[_SHOWN:]))
+    rest = None
+    if more:
+        folded = el("ul", more, class_="examples")
+        rest = el("details", el("summary", f"{len(more)} more"), folded, class_="more")
+    return join(el("h3", said), el("ul", shown, class_="examples"), rest)
 
 
 def example(row: Mapping[str, Any], read: Sequence[str] = ()) -> Html:
