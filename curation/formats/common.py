@@ -90,7 +90,7 @@ def with_id(schema: pa.Schema) -> pa.Schema:
 
 
 def project(schema: pa.Schema, columns: Sequence[str] | None, where: str) -> pa.Schema:
-    """The columns asked for, in schema order, always with ``id``; raises ColumnNotFound for an unknown one."""
+    """The columns asked for, in schema order, always with ``id``; raises ColumnNotFound for others."""
     if columns is None:
         return schema
     wanted = {"id" if c == "uid" and "uid" not in schema.names else c for c in columns} | {"id"}

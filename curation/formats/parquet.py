@@ -230,7 +230,7 @@ class Writer:
             file,
             schema,
             compression="zstd",
-            compression_level=3,
+            compression_level=1,  # twice the speed of 3 for about 5 % more bytes
             use_dictionary=[f.name for f in schema if f.name not in _DISTINCT],
             write_page_checksum=True,
             version="2.6",
