@@ -94,7 +94,13 @@ def as_csv(tables: Sequence[Standings]) -> str:
     for table in tables:
         for row in table.rows:
             about = [table.track, table.scale, table.scale_hash, row.rank, row.recipe, row.title]
-            data = [row.control or "", row.kept_fraction, row.rows, _known(row.epochs), len(row.seeds)]
+            data = [
+                row.control or "",
+                _known(row.kept_fraction),
+                row.rows,
+                _known(row.epochs),
+                len(row.seeds),
+            ]
             scores = _numbers(row.score) + _numbers(row.gain) + _numbers(row.gain_random)
             end = ["" if row.beats is None else str(row.beats).lower(), _known(row.seconds)]
             for key in keys:

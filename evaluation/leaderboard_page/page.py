@@ -71,7 +71,7 @@ def _card(table: Standings) -> Html:
         "section",
         heading,
         el("h2", row.title, class_="plain"),
-        el("p", f"is the best recipe, keeping {words.percent(row)} of the pool.", class_="muted"),
+        el("p", f"is the best recipe, {words.keeping(row)}.", class_="muted"),
         el("dl", el("dt", table.score_name), el("dd", shown), lines, class_="sums"),
         class_="card",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from curation.html import Html, asset, el, figure, num, svg
@@ -55,7 +55,12 @@ class Label:
 
 
 def plot(table: Standings, standalone: bool = False) -> Html:
-    """The drawing; with `standalone` it carries its own style, for a file."""
+    """The drawing of the rows whose kept fraction is known; `standalone`: with its own style, for a file."""
+    shown = [row for row in table.rows if row.kept_fraction is not None]
+    table = replace(table, rows=shown)
+    if not shown:
+        said = "No row's kept fraction is known"
+        return svg(WIDTH, 40, el("text", said, x=0, y=24), label=said, class_="plot")
     axes = _Axes(table)
     points = axes.points(table.rows)
     drawn = [_grid(axes, table), _band(axes, table)]
@@ -139,7 +144,7 @@ class _Axes:
     """From fractions and scores to places. The fraction axis is logarithmic when less than 5 % is kept."""
 
     def __init__(self, table: Standings):
-        fractions = [row.kept_fraction for row in table.rows]
+        fractions = [_kept(row) for row in table.rows]
         self.log = min(fractions) < 0.05 and min(fractions) > 0
         self.low_x = 10 ** math.floor(math.log10(min(fractions))) if self.log else 0.0
         ends = [
@@ -165,21 +170,21 @@ class _Axes:
     def points(self, rows: Sequence[Row]) -> list[tuple[float, float]]:
         """Where each row stands; rows that keep about as much stand a little apart, or their bars would be
         one bar."""
-        order = sorted(range(len(rows)), key=lambda i: (rows[i].kept_fraction, i))
+        order = sorted(range(len(rows)), key=lambda i: (_kept(rows[i]), i))
         clusters: list[list[int]] = []
         for i in order:
-            at = self.x(rows[i].kept_fraction)
-            if clusters and at - self.x(rows[clusters[-1][-1]].kept_fraction) < _APART:
+            at = self.x(_kept(rows[i]))
+            if clusters and at - self.x(_kept(rows[clusters[-1][-1]])) < _APART:
                 clusters[-1].append(i)
             else:
                 clusters.append([i])
         places = {}
         for cluster in clusters:
-            middle = sum(self.x(rows[i].kept_fraction) for i in cluster) / len(cluster)
+            middle = sum(self.x(_kept(rows[i])) for i in cluster) / len(cluster)
             for k, i in enumerate(cluster):
                 alone = len(cluster) == 1
                 places[i] = (
-                    self.x(rows[i].kept_fraction) if alone else middle + _APART * (k - (len(cluster) - 1) / 2)
+                    self.x(_kept(rows[i])) if alone else middle + _APART * (k - (len(cluster) - 1) / 2)
                 )
         return [(places[i], self.y(rows[i].score.mean)) for i in range(len(rows))]
 
@@ -257,6 +262,12 @@ def _mark(row: Row, x: float, y: float) -> Html:
     return el("circle", cx=num(x), cy=num(y), r=5, class_="point")
 
 
+def _kept(row: Row) -> float:
+    """The kept fraction of a row that is drawn, which has one."""
+    assert row.kept_fraction is not None
+    return row.kept_fraction
+
+
 def _score(row: Row) -> str:
     if not known(row.score):
         return f"{figure(row.score.mean)}, no interval ({row.score.n} seeds)"
@@ -264,4 +275,4 @@ def _score(row: Row) -> str:
 
 
 def _said(row: Row) -> str:
-    return f"{row.title}: {_score(row)}, keeping {100 * row.kept_fraction:.1f} %"
+    return f"{row.title}: {_score(row)}, keeping {100 * _kept(row):.1f} %"

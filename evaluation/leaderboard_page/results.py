@@ -43,7 +43,7 @@ class Result:
     plan_hash: str | None
     rows: int
     rows_pool: int | None
-    kept_fraction: float
+    kept_fraction: float | None  # None: what it was cut from is not known
     fraction_of: str
     epochs: float | None
     funnel: str | None
@@ -115,7 +115,7 @@ def read_result(file: str | Path) -> Result:
         plan_hash=data.text("plan_hash", None),
         rows=data.whole("rows"),
         rows_pool=data.whole("rows_pool", None),
-        kept_fraction=data.number("kept_fraction", at_least=0, at_most=1),
+        kept_fraction=data.number("kept_fraction", None, at_least=0, at_most=1),
         fraction_of=data.text("fraction_of", "rows"),
         epochs=data.number("epochs", None, at_least=0),
         funnel=data.text("funnel", None),

@@ -36,7 +36,7 @@ class Row:
     recipe: str
     title: str
     control: str | None  # "no-filter", "random", "other", or None for a candidate
-    kept_fraction: float
+    kept_fraction: float | None
     fraction_of: str
     rows: float
     rows_pool: int | None
@@ -132,7 +132,7 @@ def _table(results: Sequence[Result]) -> Standings:
     sign = 1 if head.higher_is_better else -1
     kinds = {recipe: control_kind(recipe, rs[0].control) for recipe, rs in runs.items()}
     means = {recipe: sum(r.score for r in rs) / len(rs) for recipe, rs in runs.items()}
-    fractions = {recipe: sum(r.kept_fraction for r in rs) / len(rs) for recipe, rs in runs.items()}
+    fractions = {recipe: _mean([r.kept_fraction for r in rs]) for recipe, rs in runs.items()}
     order = sorted(runs, key=lambda recipe: (-sign * means[recipe], recipe))
     unfiltered = next((recipe for recipe in order if kinds[recipe] == "no-filter"), None)
     randoms = [recipe for recipe in order if kinds[recipe] == "random"]
@@ -140,7 +140,7 @@ def _table(results: Sequence[Result]) -> Standings:
     for recipe in order:
         rs, kind = runs[recipe], kinds[recipe]
         rank = 1 + sum(sign * (means[other] - means[recipe]) > 0 for other in order)
-        near = min(randoms, key=lambda o: (abs(fractions[o] - fractions[recipe]), o), default=None)
+        near = _nearest(fractions, recipe, randoms)
         gain = _gain(rs, runs[unfiltered], sign) if unfiltered and kind != "no-filter" else None
         gain_random = _gain(rs, runs[near], sign) if near and kind is None else None
         best = _gain(runs[order[0]], rs, sign) if recipe != order[0] else None
@@ -176,6 +176,17 @@ def _table(results: Sequence[Result]) -> Standings:
     return Standings(
         head.track, head.scale, head.scale_hash, head.score_name, head.higher_is_better, rows, head.versions
     )
+
+
+def _nearest(fractions: Mapping[str, float | None], recipe: str, randoms: Sequence[str]) -> str | None:
+    """The random control nearest in kept fraction; the best one where a fraction is not known."""
+    here = fractions[recipe]
+
+    def far(other: str) -> tuple[float, int]:
+        there = fractions[other]
+        return (0.0 if here is None or there is None else abs(there - here), randoms.index(other))
+
+    return min(randoms, key=far, default=None)
 
 
 def _gain(these: Sequence[Result], those: Sequence[Result], sign: int) -> Interval:

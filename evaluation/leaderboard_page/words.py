@@ -61,7 +61,7 @@ def verdict(table: Standings) -> str:
     if known(row.score):
         said[0] += f" {bounds(row.score, places)}"
     seeds = f"{len(row.seeds)} seed{'' if len(row.seeds) == 1 else 's'}"
-    said[0] += f" over {seeds}, keeping {percent(row)} of the pool."
+    said[0] += f" over {seeds}, {keeping(row)}."
     for gain, name in ((row.gain, "no filter"), (row.gain_random, "random rows of the same size")):
         if gain is not None:
             said.append(f"{fixed(gain.mean, places, True)} {bounds(gain, places, True)} against {name}.")
@@ -82,10 +82,17 @@ def ties(table: Standings) -> str | None:
 
 def percent(row: Row) -> str:
     """The kept fraction."""
+    if row.kept_fraction is None:
+        return "–"
     value = 100 * row.kept_fraction
     if value == 0 or value >= 0.95:
         return f"{value:.1f} %"
     return f"{value:.2g} %"
+
+
+def keeping(row: Row) -> str:
+    """What part of the pool a recipe kept, as the end of a sentence."""
+    return "on data of its own" if row.kept_fraction is None else f"keeping {percent(row)} of the pool"
 
 
 def _list(names: Sequence[str]) -> str:
