@@ -126,7 +126,9 @@ class OnActors(The):
 def test_models_on_a_pool_of_actors(text_pool, tmp_path, ray_session):
     prints = []
     for name, on in (("local", "local"), ("ray", "ray")):
-        quiet([c.read(text_pool), OnActors(), c.keep("the > 1", reason="the"), c.write(tmp_path / name)], on=on)
+        quiet(
+            [c.read(text_pool), OnActors(), c.keep("the > 1", reason="the"), c.write(tmp_path / name)], on=on
+        )
         prints.append(fingerprint(tmp_path / name))
     assert prints[0] == prints[1]
 
@@ -141,7 +143,9 @@ def test_same_bytes_for_any_hash_seed(text_pool, tmp_path):
             f"c.run(barrier_plan({str(text_pool)!r}, {str(out)!r}), progress=False, funnel=False, workers=1)"
         )
         root = Path(__file__).parents[2]
-        subprocess.run([sys.executable, "-c", code], check=True, cwd=root, env=os.environ | {"PYTHONHASHSEED": seed})
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, cwd=root, env=os.environ | {"PYTHONHASHSEED": seed}
+        )
         prints.append(fingerprint(out))
     assert prints[0] == prints[1] and prints[0]
 
@@ -295,7 +299,10 @@ def test_past_the_error_budget_the_shard_fails_and_says_the_mend(text_pool, tmp_
     with pytest.raises(c.RunFailed, match=r"more than the budget .* raise error_budget"):
         quiet([c.read(text_pool), mostly_broken, c.write(tmp_path / "out")])
     assert not list((tmp_path / "out" / "data").glob("*")) if (tmp_path / "out" / "data").exists() else True
-    assert quiet([c.read(text_pool), mostly_broken, c.write(tmp_path / "out")], error_budget=1.0).quarantined > 100
+    assert (
+        quiet([c.read(text_pool), mostly_broken, c.write(tmp_path / "out")], error_budget=1.0).quarantined
+        > 100
+    )
 
 
 # ------------------------------------------------------------------------------------------------- transforms
