@@ -77,16 +77,24 @@ def decode(content: bytes, http_charset: str | None = None) -> tuple[str, str]:
         return content.decode("windows-1252", "replace"), "windows-1252"
 
 
-def nesting(html: str, enough: int = 0) -> int:
-    """How deep <div> and <article> elements nest; 0, without a closer look, if fewer than ``enough`` open."""
-    opened = sum(html.count(tag) for tag in ("<div", "<DIV", "<article", "<ARTICLE"))
-    if opened < max(1, enough):
-        return 0
+def nesting(html: str) -> int:
+    """How deep <div> and <article> elements nest."""
     depth = deepest = 0
     for match in _BLOCK.finditer(html):
         depth = max(0, depth - 1) if match.group(1) else depth + 1
         deepest = max(deepest, depth)
     return deepest
+
+
+def _may_nest(content: bytes, depth: int) -> bool:
+    """Are there ``depth`` tags that could open a <div> or <article>? A quick look that spares most pages one."""
+    data = np.frombuffer(content, np.uint8)
+    first = np.flatnonzero(data[:-1] == 0x3C) + 1
+    if len(first) <= depth:
+        return False
+    letter = data[first] | 0x20
+    # '\0': UTF-16, which has one between the letters
+    return int(np.count_nonzero((letter == 0x64) | (letter == 0x61) | (data[first] == 0))) > depth
 
 
 def mend(text: str) -> str:
@@ -133,7 +141,7 @@ class Extract(c.Transform):
                 continue
             text, charset = decode(content, http_charset)
             if kind == "html":
-                depth = nesting(text, self.max_depth)
+                depth = nesting(text) if _may_nest(content, self.max_depth) else 0
                 if depth > self.max_depth:
                     raise ValueError(f"elements nest {depth} deep, more than max_depth={self.max_depth}")
                 text = extract_plain_text(text, main_content=self.main_content)
