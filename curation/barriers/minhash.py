@@ -218,8 +218,8 @@ def dedup_minhash(
         1 − (1 − J^rows)^bands. The defaults are FineWeb's (knee at J = .72); DCLM's ablation is 93 × 15,
         RefinedWeb's 450 × 20.
     verify: None joins all that share a bucket, as datatrove and most pipelines do. A similarity t joins a row
-        to others of its bucket only if their signatures, outside the shared band, estimate J ≥ t (standard error
-        .04 at the defaults): fewer false pairs and chains, for 112 bytes × 14 more scratch a row.
+        to others of its bucket only if their signatures, outside the shared band, estimate J ≥ t (with a
+        standard error of .04): fewer false pairs and chains, for 112 bytes × 14 more scratch a row.
     priority: the survivor is min(priority, id): "column" for its smallest value, "-column" for its largest,
         None for the smallest id.
     Adds `dedup_cluster` (id of the survivor) and `dedup_size` (rows in the cluster, 1 for a lone row);
