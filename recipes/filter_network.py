@@ -24,7 +24,7 @@ from recipes.clip.model import build
 from recipes.clip.train import TrainResult, train
 from recipes.scale import Scale
 
-REPORT = "filter_network.json"
+REPORT = "report.json"
 
 
 class FilterNetworkError(RuntimeError):
@@ -56,7 +56,7 @@ class Report:
 def train_filter_network(
     trusted: Any,
     out: str | Path,
-    scale: str | Path | Scale = "clip-tiny",
+    scale: str | Path | Scale = "filter-tiny",
     seed: int = 0,
     *,
     held_out: float = 0.1,

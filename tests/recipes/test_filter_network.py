@@ -47,7 +47,7 @@ def test_trained_on_right_pairs_it_passes_and_scores_a_pool(tmp_path):
     path, report = train_filter_network(trusted(), tmp_path / "net", **SHORT)
     assert report.auc_low > 0.6 and report.matched_mean > report.shuffled_mean
     assert (report.trained_on, report.held_out, report.left_out) == (288, 32, 0)
-    assert (tmp_path / "net" / "filter_network.json").is_file()
+    assert (tmp_path / "net" / "report.json").is_file()
     step = FilterNetwork(path)
     step.setup()
     fresh = trusted(64, seed=5)
@@ -60,7 +60,7 @@ def test_trained_on_right_pairs_it_passes_and_scores_a_pool(tmp_path):
 def test_trained_on_shuffled_captions_it_is_refused(tmp_path):
     with pytest.raises(FilterNetworkError, match="is not to be used"):
         train_filter_network(trusted(poisoned=True), tmp_path / "net", **SHORT)
-    assert (tmp_path / "net" / "filter_network.json").is_file()  # the numbers stay, to look at
+    assert (tmp_path / "net" / "report.json").is_file()  # the numbers stay, to look at
 
 
 def test_images_of_the_pool_are_left_out_of_the_training(tmp_path):
