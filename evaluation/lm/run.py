@@ -27,7 +27,7 @@ from evaluation.lm.tasks import (
     read_items,
 )
 
-GENERATION = "generation tasks need the text generator of the full language harness, which is not there yet"
+GENERATION = "generation tasks need the text generator of the full language harness (issue 4), which is not there yet"
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def run_suite(
         raise TaskError(f"no task {', '.join(unknown)} in suite {suite.name!r}; it has {have}")
     start = time.perf_counter()
     done: dict[str, TaskResult] = {}
-    not_run: dict[str, str] = {}
+    not_run: dict[str, str] = {} if only else dict(suite.unusable)
     for task in suite.tasks:
         if only and task.name not in only:
             continue

@@ -74,6 +74,8 @@ class Suite:
     folder: Path | None
     score: str = ""
     """Name of the aggregate; empty when the suite has none."""
+    unusable: tuple[tuple[str, str], ...] = ()
+    """(name, reason) of files that are no task of a known kind; listed with every result."""
 
 
 def suites() -> list[str]:
@@ -111,12 +113,16 @@ def infer_suite(data_dir: str | Path) -> Suite:
     for task in load_suite("dclm").tasks:
         known.setdefault(task.file, []).append(task)
     tasks: list[Task] = []
+    unusable: list[tuple[str, str]] = []
     for path in sorted(root.rglob("*.jsonl")):
         file = path.relative_to(root).as_posix()
-        tasks += known.get(file) or [Task(path.stem, _kind_of(path), file, title=path.stem)]
-    if not tasks:
+        try:
+            tasks += known.get(file) or [Task(path.stem, _kind_of(path), file, title=path.stem)]
+        except TaskError as error:
+            unusable.append((path.stem, str(error)))
+    if not tasks and not unusable:
         raise TaskError(f"{root}: no .jsonl file here")
-    return Suite("files", tuple(tasks), root)
+    return Suite("files", tuple(tasks), root, unusable=tuple(unusable))
 
 
 def read_items(task: Task, folder: Path) -> list[dict[str, Any]]:

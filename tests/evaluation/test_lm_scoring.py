@@ -235,6 +235,7 @@ def test_a_folder_of_files_uses_dclms_settings_where_it_knows_them(tmp_path, sco
     (tmp_path / "commonsense_reasoning").mkdir()
     rows = '{"query": "Q", "choices": ["a", "b"], "gold": 1}\n' * 12
     (tmp_path / "commonsense_reasoning" / "piqa.jsonl").write_text(rows)
+    (tmp_path / "code.jsonl").write_text('{"prompt": "def f():", "test": "assert f()"}\n')
     (tmp_path / "mine.jsonl").write_text('{"context": "The cat sat on the", "continuation": "mat"}\n')
     suite = infer_suite(tmp_path)
     assert [(t.name, t.kind, t.shots) for t in suite.tasks] == [
@@ -242,6 +243,7 @@ def test_a_folder_of_files_uses_dclms_settings_where_it_knows_them(tmp_path, sco
         ("mine", "language_modeling", 0),
     ]
     one = run_task(scorer, suite.tasks[1], tmp_path)
+    assert "fit none of the kinds" in run_suite(scorer, suite, limit=1).not_run["code"]
     assert one.n == 1 and math.isnan(one.stderr)
 
 
