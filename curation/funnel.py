@@ -22,7 +22,7 @@ def render(run_dir: str | Path, out: str | Path | None = None) -> str:
     Reads run_dir/_winnow/report.json and run_dir/scores/**.parquet; `run_dir` is a path or an fsspec URL.
     FileNotFoundError if the run has no report, ValueError if the report cannot be read.
     """
-    from curation.funnel_page import sections
+    from curation.funnel_page.facts import columns_of, thresholds_of
     from curation.funnel_page.scores import distributions
 
     run_dir = str(run_dir)
@@ -31,9 +31,9 @@ def render(run_dir: str | Path, out: str | Path | None = None) -> str:
     marks: dict[str, list[float]] = {}
     for step in report["steps"]:
         reasons = [r["reason"] for r in report.get("reasons") or () if r.get("step") == step.get("index")]
-        for column in sections.columns_of(step) if step.get("kind") in ("keep", "barrier") else ():
+        for column in columns_of(step) if step.get("kind") in ("keep", "barrier") else ():
             rules.setdefault(column, []).extend(reasons)
-        for mark in sections.thresholds_of(report, step):
+        for mark in thresholds_of(report, step):
             marks.setdefault(mark.column, []).append(mark.value)
     shapes = {shape.column: shape for shape in distributions(run_dir, rules, marks)}
     target = storage.join(run_dir, "funnel.html") if out is None else str(out)
@@ -44,23 +44,24 @@ def render(run_dir: str | Path, out: str | Path | None = None) -> str:
 
 def html(report: Mapping[str, Any], shapes: Mapping[str, Any] | None = None, place: str = "") -> str:
     """The page of a report as text; `shapes`: column → curation.funnel_page.scores.Distribution."""
-    from curation.funnel_page import sections as s
+    from curation.funnel_page import details, header, reasons, steps
+    from curation.funnel_page.facts import Facts
 
-    facts = s.Facts(report, shapes or {}, place)
+    facts = Facts(report, shapes or {}, place)
     return page(
         f"Funnel of {place or 'a run'}: {count(facts.rows_out)} of {count(facts.rows_in)} rows",
         el("a", "Skip to what was removed", href="#removed", class_="skip"),
-        s.header(facts),
+        header.header(facts),
         el(
             "main",
-            s.funnel(facts),
-            s.removed(facts),
-            s.kept(facts),
-            s.scores(facts),
-            s.barriers(facts),
-            s.cost(facts),
-            s.quarantined(facts),
-            s.plan(facts),
+            steps.funnel(facts),
+            reasons.removed(facts),
+            reasons.kept(facts),
+            details.scores(facts),
+            details.barriers(facts),
+            details.cost(facts),
+            details.quarantined(facts),
+            details.plan(facts),
         ),
         el(
             "footer",
