@@ -9,7 +9,7 @@ Every code point has one *kind*, which drives the default word split:
 =========  ==============================================================================================
 kind       code points
 =========  ==============================================================================================
-OTHER      punctuation (P*), symbols (S*), private use, unassigned: a run of one character is one token
+OTHER      punctuation (P*), symbols (S*), private use, unassigned: a run of one is a token, but no word
 SEPARATOR  white space (``str.isspace``), control and format characters: never part of a token
 WORD       letters (L*), numbers (N*), connector punctuation (Pc): a run is one token
 SINGLE     letters of scripts written without spaces (Han, kana, Thai, Lao, Khmer, Myanmar …): each is a token

@@ -87,7 +87,7 @@ def nesting(html: str) -> int:
 
 
 def _may_nest(content: bytes, depth: int) -> bool:
-    """Are there ``depth`` tags that could open a <div> or <article>? A quick look that spares most pages one."""
+    """Can the page have more than ``depth`` <div> or <article> tags? A quick look that mostly says no."""
     data = np.frombuffer(content, np.uint8)
     first = np.flatnonzero(data[:-1] == 0x3C) + 1
     if len(first) <= depth:

@@ -4,8 +4,8 @@ Source: Rae et al. 2021, "Scaling Language Models: Methods, Analysis & Insights 
 (arXiv 2112.11446), appendix A1.1 and table A1. Where the paper leaves a choice open, the choice is
 datatrove's (the code behind FineWeb), so that its decisions are reproduced when its words are given:
 
-* ratios over words divide by all tokens, punctuation tokens included; ``n_words`` and ``mean_word_length``
-  look only at tokens that hold a letter, mark or number;
+* ratios over words divide by ``n_tokens``, all words as cut; ``n_words`` and ``mean_word_length`` look only
+  at those that hold a letter, mark or number (different where punctuation marks are words of their own);
 * ``n_stop_words`` counts *distinct* stop words, compared as written ("The" is not "the");
 * the first copy of a line, paragraph or n-gram is not a duplicate; fractions divide by the code points of the
   whole text, white space included; when two n-grams are equally frequent the earlier one is "the top";
@@ -17,7 +17,10 @@ joined without a space, so that "a bc" would equal "ab c".
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +31,7 @@ from filters.text import codepoints
 from filters.text.buffers import utf8
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
-WORDS = ("unicode", "whitespace")
+WORDS = ("unicode", "tokens", "whitespace")
 
 QUALITY_TYPE = pa.struct(
     [
@@ -67,9 +70,15 @@ def gopher_scores(
 ) -> dict[str, pa.StructArray]:
     """Score a string column: ``{"gopher": …, "repetition": …}``, one struct a row; null text gives null.
 
-    ``words``: ``"unicode"`` (default: runs of letters, marks and digits; one token per character in scripts
-    without spaces; each run of one punctuation mark is a token; see ``codepoints``), ``"whitespace"`` (as
-    ``str.split``), or a list<string> column that brings each row's words.
+    ``words`` says what a word is:
+
+    * ``"unicode"`` (default): runs of letters, marks and digits, with an apostrophe inside (don't) or a point
+      or comma between digits (3.14); each character of scripts written without spaces; see ``codepoints``;
+    * ``"tokens"``: the same, and each run of one punctuation mark or symbol is a word too. That is close to
+      what datatrove's default tokeniser (spaCy) gives, and makes the rule on words with a letter a strict one;
+    * ``"whitespace"``: as ``str.split``;
+    * a list<string> column: the words of each row, whoever cut them.
+
     ``symbols``: characters that alone do not make a word (default: all but letters, marks and numbers).
 
     Raises TypeError for a column that is not text, ValueError for an unknown ``words``.
@@ -90,7 +99,7 @@ def gopher_scores(
         given, given_docs = utf8(words.values), np.asarray(words.offsets).astype(np.int64)
         mode = kernels.NOTHING
     elif words in WORDS:
-        mode = kernels.UNICODE if words == "unicode" else kernels.WHITESPACE
+        mode = {"unicode": kernels.UNICODE, "tokens": kernels.TOKENS, "whitespace": kernels.WHITESPACE}[words]
     else:
         raise ValueError(
             f"words={words!r}: expected one of {', '.join(map(repr, WORDS))}, or a list<string> column"
@@ -140,6 +149,14 @@ def _struct(rows: np.ndarray, kind: pa.StructType, text: pa.Array) -> pa.StructA
     return pa.StructArray.from_arrays(columns, fields=list(kind), mask=mask)
 
 
+@functools.cache
+def _rules() -> str:
+    """Hash of the files that the scores come from, whether or not they have been loaded."""
+    here = Path(__file__)
+    files = (here.with_name(name) for name in ("kernels.py", "codepoints.py", "codepoints.txt"))
+    return hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=16).hexdigest()
+
+
 @dataclass(frozen=True)
 class Gopher(c.Model):
     """Score both families in one pass over the text: struct columns ``gopher`` and ``repetition``."""
@@ -148,10 +165,13 @@ class Gopher(c.Model):
     stop_words: tuple[str, ...] = STOP_WORDS
     inputs = ("text",)
     outputs = {"gopher": QUALITY_TYPE, "repetition": REPETITION_TYPE}
-    uses = ("filters.text.kernels", "filters.text.codepoints")
 
     def __post_init__(self) -> None:
         _check_words(self.words)
+
+    @property
+    def identity(self) -> Any:
+        return [super().identity, _rules()]
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         return dict(gopher_scores(batch.column("text"), words=self.words, stop_words=tuple(self.stop_words)))
@@ -165,10 +185,13 @@ class GopherQuality(c.Model):
     stop_words: tuple[str, ...] = STOP_WORDS
     inputs = ("text",)
     outputs = {"gopher": QUALITY_TYPE}
-    uses = ("filters.text.kernels", "filters.text.codepoints")
 
     def __post_init__(self) -> None:
         _check_words(self.words)
+
+    @property
+    def identity(self) -> Any:
+        return [super().identity, _rules()]
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         text, stop_words = batch.column("text"), tuple(self.stop_words)
@@ -182,10 +205,13 @@ class GopherRepetition(c.Model):
     words: str = "unicode"
     inputs = ("text",)
     outputs = {"repetition": REPETITION_TYPE}
-    uses = ("filters.text.kernels", "filters.text.codepoints")
 
     def __post_init__(self) -> None:
         _check_words(self.words)
+
+    @property
+    def identity(self) -> Any:
+        return [super().identity, _rules()]
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         return dict(gopher_scores(batch.column("text"), words=self.words, quality=False))

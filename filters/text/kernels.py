@@ -38,12 +38,12 @@ from filters.text.codepoints import (
 )
 
 # How tokens are cut.
-UNICODE, WHITESPACE, WHOLE, NOTHING = range(4)
+UNICODE, TOKENS, WHITESPACE, WHOLE, NOTHING = range(5)
 
 # Rows of the counts of one document.
 (
     N_CHARS,  # code points
-    N_TOKENS,  # tokens, punctuation tokens included
+    N_TOKENS,  # tokens
     N_WORDS,  # tokens with a SOLID character
     WORD_CHARS,  # code points in those
     N_ALPHA,  # tokens with an ALPHA character
@@ -159,10 +159,10 @@ def scan(
     """Read one document ``data[start:end]``; fill the arrays and add to ``counts``.
 
     The text is cut into *atoms*: a word, a single-character word, a run of one symbol, a control character,
-    a white-space character. ``mode`` says how atoms make tokens: UNICODE (each but the last two is one),
-    WHITESPACE (those between white space are merged, as ``str.split``), WHOLE (the text is one token, and
-    only token counts change), NOTHING (no tokens, they come from elsewhere). Tokens are appended at
-    ``counts[N_TOKENS]``.
+    a white-space character. ``mode`` says how atoms make tokens: UNICODE (each that holds a letter, mark or
+    number is one), TOKENS (runs of a symbol too), WHITESPACE (those between white space are merged, as
+    ``str.split``), WHOLE (the text is one token, and only token counts change), NOTHING (no tokens, they come
+    from elsewhere). Tokens are appended at ``counts[N_TOKENS]``.
 
     ``stops`` is an open-addressing table of token hashes (0: empty slot), ``stop_seen[slot]`` the last
     ``stamp`` under which that stop word was met. Returns False when an array is too small: grow it and start
@@ -291,14 +291,19 @@ def scan(
             solid_chars = n_chars
             solid_index = n_paras
             solid_from = para_from
-            if mode != NOTHING and (atom_kind != SEPARATOR or mode != UNICODE):
+            if (
+                mode == WHITESPACE
+                or mode == WHOLE
+                or (mode == UNICODE and (atom_flags & SOLID) != 0)
+                or (mode == TOKENS and atom_kind != SEPARATOR)
+            ):
                 token = _chain(token, atom)
                 token_chars += n_chars - atom_from
                 token_flags |= atom_flags
             atom_kind = np.int64(-1)
 
         # ---- close the open token
-        if token_chars > 0 and (mode == UNICODE or cp < 0 or (mode == WHITESPACE and (c & SPACE) != 0)):
+        if token_chars > 0 and (mode <= TOKENS or cp < 0 or (mode == WHITESPACE and (c & SPACE) != 0)):
             n = counts[N_TOKENS]
             if n == word_room:
                 return False

@@ -19,7 +19,12 @@ def is_(char: str, flag: int) -> bool:
 
 
 def unicode_words(text: str) -> list[str]:
-    """The default word split, as documented in filters/text/codepoints.py."""
+    """The default word split: tokens that hold a letter, mark or number."""
+    return [token for token in tokens(text) if any(is_(char, cp.SOLID) for char in token)]
+
+
+def tokens(text: str) -> list[str]:
+    """Words and runs of one symbol, as documented in filters/text/codepoints.py."""
     words: list[str] = []
     i = 0
     while i < len(text):

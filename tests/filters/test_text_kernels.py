@@ -73,7 +73,13 @@ def test_default_words_match_the_oracle(texts):
     agree(texts, got(texts), oracle.unicode_words)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
+@given(st.lists(TEXT, min_size=1, max_size=8))
+def test_tokens_match_the_oracle(texts):
+    agree(texts, got(texts, words="tokens"), oracle.tokens)
+
+
+@settings(max_examples=100, deadline=None)
 @given(st.lists(TEXT, min_size=1, max_size=8))
 def test_whitespace_words_match_str_split(texts):
     agree(texts, got(texts, words="whitespace"), str.split)
@@ -118,15 +124,18 @@ EDGES += [
 ]
 
 
-@pytest.mark.parametrize("words", ["unicode", "whitespace"])
+SPLITS = {"unicode": oracle.unicode_words, "tokens": oracle.tokens, "whitespace": str.split}
+
+
+@pytest.mark.parametrize("words", SPLITS)
 def test_edges(words):
-    agree(EDGES, got(EDGES, words=words), oracle.unicode_words if words == "unicode" else str.split)
+    agree(EDGES, got(EDGES, words=words), SPLITS[words])
 
 
 def test_some_values_by_hand():
     text = "The cat's 3.14 — the cat's 3.14 -- of 中文\n- to be...\n\n- to be..."
-    (quality, repetition) = got([text])[0]
-    assert oracle.unicode_words("cat's 3.14 -- 中文 a.b ไทย") == [
+    (quality, repetition) = got([text], words="tokens")[0]
+    assert oracle.tokens("cat's 3.14 -- 中文 a.b ไทย") == [
         "cat's",
         "3.14",
         "--",
@@ -139,6 +148,17 @@ def test_some_values_by_hand():
         "ท",
         "ย",
     ]
+    assert got([text])[0][0] == {
+        "n_words": 13,
+        "n_tokens": 13,
+        "mean_word_length": 36 / 13,
+        "hash_ratio": 0,
+        "ellipsis_ratio": 2 / 13,
+        "bullet_line_ratio": 0.5,
+        "ellipsis_line_ratio": 0.5,
+        "alpha_word_ratio": 11 / 13,
+        "n_stop_words": 4,
+    }
     # The cat's 3.14 — the cat's 3.14 -- of 中 文 | - to be ... | - to be ...
     assert quality["n_tokens"] == 19
     assert quality["n_words"] == 13
@@ -181,13 +201,14 @@ def test_malformed_utf8_is_read_to_its_end_and_no_further():
 def test_small_scratch_arrays_grow():
     # every byte its own token, every byte its own line
     texts = ["a b " * 10, "!?" * 50_000, "a\n" * 50_000, "short text"]
+    agree(texts, got(texts, words="tokens"), oracle.tokens)
     agree(texts, got(texts), oracle.unicode_words)
 
 
 def test_wrong_use_says_what_is_wrong():
     with pytest.raises(TypeError, match="string column; this one is int64"):
         gopher_scores(pa.array([1, 2]))
-    with pytest.raises(ValueError, match="expected one of 'unicode', 'whitespace'"):
+    with pytest.raises(ValueError, match="expected one of 'unicode', 'tokens', 'whitespace'"):
         gopher_scores(pa.array(["a"]), words="spacy")
     with pytest.raises(ValueError, match="1 lists for 2 texts"):
         gopher_scores(pa.array(["a", "b"]), words=pa.array([["a"]]))

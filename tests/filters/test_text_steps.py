@@ -335,8 +335,18 @@ def test_the_two_families_apart_and_together_agree():
     for cut in range(5):  # the same rows give the same scores whatever the batching
         first, second = (Gopher()(part)["repetition"] for part in (batch.slice(0, cut), batch.slice(cut)))
         assert [*first.to_pylist(), *second.to_pylist()] == together["repetition"].to_pylist()
-    with pytest.raises(ValueError, match="expected one of 'unicode', 'whitespace'"):
+    with pytest.raises(ValueError, match="expected one of 'unicode', 'tokens', 'whitespace'"):
         Gopher(words="spacy")
+
+
+def test_identity_does_not_depend_on_what_is_loaded():
+    code = "from filters.text import Gopher; print(Gopher().identity)"
+    root = Path(__file__).resolve().parents[2]
+    fresh = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    Gopher()(pa.record_batch({"text": ["load the kernels"]}))
+    assert fresh.stdout.strip() == str(Gopher().identity)
+    assert Gopher(words="whitespace").identity != Gopher().identity
+    assert Gopher(stop_words=("der", "die")).identity != Gopher().identity
 
 
 def test_simple_sizes():
