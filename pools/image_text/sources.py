@@ -236,8 +236,8 @@ def fluent_3d(folders: dict[str, Path], names: EmojiNames) -> Iterator[Item]:
         key = code(path.stem)
         if key in names.by_code:
             yield _emoji_item(
-                "fluent-3d", path.stem, key, names.by_code[key], license="MIT", author="Microsoft Corporation",
-                file=str(path),
+                "fluent-3d", path.stem, key, names.by_code[key], license="MIT",
+                author="Microsoft Corporation", file=str(path),
             )  # fmt: skip
 
 
@@ -271,9 +271,9 @@ def flag_icons(folders: dict[str, Path], names: EmojiNames) -> Iterator[Item]:
 
 # Trade marks and adult drawings: permitted by licence, left out by choice.
 LEFT_OUT = re.compile(
-    r"(?i)\b(debian|vlc|wikipedia|steam|android|linux|tux|ubuntu|adobe|binance|apple logo|google|facebook|twitter|"
-    r"youtube|instagram|whatsapp|microsoft|windows|pinterest|spotify|dropbox|amazon|paypal|visa|mastercard|nude|naked|"
-    r"sexy?|pantyhose|bikini|nazi|swastika|confederate)\b"
+    r"(?i)\b(adobe|amazon|android|apple logo|binance|blackberry|debian|dropbox|dvd|facebook|google|instagram|"
+    r"kindle|linux|mastercard|microsoft|paypal|pinterest|spotify|steam|stumbleupon|tux|twitter|ubuntu|visa|vlc|"
+    r"whatsapp|wikipedia|windows|youtube|bikini|confederate|naked|nazi|nude|pantyhose|sexy?|swastika)\b"
 )
 SIZE_WORDS = re.compile(r"-(\d+|duo|flat|fill|remix|bold|color|\d+px|r|sp)$")
 
@@ -294,8 +294,8 @@ def icon_style(folders: dict[str, Path], prefix: str) -> Iterator[Item]:
             continue
         group = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", category.get(name, "")).lower()
         yield Item(
-            source=prefix, name=name, kind="icon", label=label, concept=f"icon:{stem}", stem=stem, license=spdx,
-            author=author, group=group, tags=tuple(w for w in label.split() if len(w) > 3),
+            source=prefix, name=name, kind="icon", label=label, concept=f"icon:{stem}", stem=stem,
+            license=spdx, author=author, group=group, tags=tuple(w for w in label.split() if len(w) > 3),
             svg=icon_svg(icons, name),
         )  # fmt: skip
 
@@ -314,7 +314,7 @@ VAGUE_TITLE = re.compile(
 
 
 def openclipart(folders: dict[str, Path], per_folder: int = 150, per_title: int = 3) -> Iterator[Item]:
-    """Public-domain clip-art with title and keywords; titles shared by a whole series name nothing: left out."""
+    """Public-domain clip-art with title and keywords; a title shared by a whole series names nothing: out."""
     root = folders["openclipart"] / "usr/share/openclipart/svg"
     found = []
     for path in sorted(root.rglob("*.svg")):
