@@ -13,10 +13,19 @@ from pools.image_text.sources import Item
 
 def make_item(number, source="set-a", kind="emoji", **changes):
     item = Item(
-        source=source, name=f"thing-{number}", kind=kind, label=f"thing{number} name",
-        concept=f"{0x1F400 + number:X}", stem=f"thing{number}", license="MIT", author="A. Painter", tags=("alpha", "beta", "gamma"),
-        subgroup="animal-bird", group="animals-nature", translations={"de": (f"Ding {number}", ("eins",)), "ja": (f"物{number}", ())},
-    )  # fmt: skip
+        source=source,
+        name=f"thing-{number}",
+        kind=kind,
+        label=f"thing{number} name",
+        concept=f"{0x1F400 + number:X}",
+        stem=f"thing{number}",
+        license="MIT",
+        author="A. Painter",
+        tags=("alpha", "beta", "gamma"),
+        subgroup="animal-bird",
+        group="animals-nature",
+        translations={"de": (f"Ding {number}", ("eins",)), "ja": (f"物{number}", ())},
+    )
     return replace(item, **changes)
 
 
