@@ -112,7 +112,7 @@ def run(
 
 def open_plan(steps: tuple[Any, ...]) -> tuple[Plan, list[Shard]]:
     """List the input of a plan and check the plan against its schema. PlanError names what is wrong."""
-    from curation.formats import reader_schema
+    from curation.formats import FormatError, is_json, pool_schema
 
     check_shape(steps)
     read: Read = steps[0]
@@ -121,24 +121,22 @@ def open_plan(steps: tuple[Any, ...]) -> tuple[Plan, list[Shard]]:
         shards = list_shards(places, format=read.format, split_bytes=read.split_bytes)
     except (FileNotFoundError, ValueError) as error:
         raise PlanError(f"step 0 (read): {error}") from None
-    schema = None
-    for shard in shards:  # an empty or broken file cannot say what its columns are
+    columns = list(read.columns) if read.columns else None
+    try:
         try:
-            found = reader_schema(shard, columns=list(read.columns) if read.columns else None)
-        except KeyError as error:
-            raise PlanError(f"step 0 (read): {error.args[0]}") from None
-        except Exception:  # quarantined, counted and reported when the shard is read
-            continue
-        if schema is None or len(found) > len(schema):
-            schema = found
-        if len(found) > 1:
-            break
-    if schema is None:
-        raise PlanError(f"step 0 (read): no file of {places} can be read; the first is {shards[0].url}")
+            schema = pool_schema(shards, columns)
+        except (
+            FormatError
+        ):  # the first few are damaged or empty: some other shard can say what the columns are
+            schema = pool_schema(shards, columns, probe=len(shards))
+    except KeyError as error:
+        raise PlanError(f"step 0 (read): {error.args[0]}") from None
+    except FormatError as error:
+        raise PlanError(f"step 0 (read): {error}") from None
     types = {f.name: f.type for f in schema}
     if "id" not in types:
         raise PlanError(f"step 0 (read): rows have no 'id' column, they have {', '.join(types)}")
-    return build(steps, types), shards
+    return build(steps, types, frozenset(f.name for f in schema if is_json(f))), shards
 
 
 class _Run:
@@ -248,6 +246,7 @@ class _Run:
             schema_out=stage.schema_out,
             scores=stage.scores,
             source_schema=source,
+            nested=self.plan.nested,
             before=before,
             before_summary=before_summary,
             after=after,

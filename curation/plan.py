@@ -62,6 +62,7 @@ class Plan:
 
     steps: tuple[Any, ...]
     stages: tuple[Stage, ...]
+    nested: frozenset[str] = frozenset()  # string columns that hold JSON text, as the reader marked them
 
     @property
     def read(self) -> Read:
@@ -140,15 +141,16 @@ def plan_hash(plan: Iterable[Any]) -> str:
     return digest([ENGINE, [step_identity(s) for s in flatten(plan)]])
 
 
-def build(plan: Iterable[Any], schema: Types) -> Plan:
-    """Check a plan against the schema its read delivers, and cut it into stages.
+def build(plan: Iterable[Any], schema: Types, nested: frozenset[str] = frozenset()) -> Plan:
+    """Check a plan against the schema its read delivers, and cut it into stages. `nested`: columns that hold
+    JSON text.
 
     Raises PlanError with the step's number and name for: a missing or doubled read or write, a column that no
     earlier step makes, a type that does not fit, two steps that make one column, a bad expression.
     """
     steps = flatten(plan)
     check_shape(steps)
-    return Plan(steps, tuple(_stages(steps, schema)))
+    return Plan(steps, tuple(_stages(steps, schema)), nested)
 
 
 def check_shape(steps: tuple[Any, ...]) -> None:

@@ -97,6 +97,7 @@ def _step(index: int, step: Any, stages: list[list[Record]], plan: Plan) -> dict
         "index": index,
         "name": step_name(step),
         "kind": kind,
+        "inputs": list(getattr(step, "inputs", None) or ()),
         "params": _shown(step_params(step)),
         "describe": describe_step(step),
         "reason": getattr(step, "reason", None),

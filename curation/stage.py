@@ -44,6 +44,7 @@ class StageSpec:
     schema_out: Types
     scores: Types
     source_schema: Types  # what the reader delivers; equals schema_in but after a barrier
+    nested: frozenset[str] = frozenset()  # columns that hold JSON text
     before: Op | None = None  # the barrier whose decisions this stage applies
     before_summary: dict[str, Any] = field(default_factory=dict)
     after: Any = None  # the Decide barrier whose summary rows this stage makes
@@ -186,7 +187,7 @@ class _ShardRun:
         )
         if spec.write_columns is not None and "id" not in columns:
             columns = {"id": spec.schema_out["id"]} | columns
-        self.out_schema = pa.schema(list(columns.items()))
+        self.out_schema = self._schema(columns)
 
     # ------------------------------------------------------------------------------------------- the task
 
@@ -250,7 +251,15 @@ class _ShardRun:
             return _work_writer(file, self.out_schema)
         from curation.formats import open_writer
 
-        return open_writer(cast("IO[bytes]", file), self.spec.write_format, self.out_schema)
+        number = self.task.number
+        return open_writer(cast("IO[bytes]", file), self.spec.write_format, self.out_schema, index=number)
+
+    def _schema(self, types: Types) -> pa.Schema:
+        from curation.formats.common import JSON_FIELD
+
+        nested = self.spec.nested
+        marks = {n: JSON_FIELD if n in nested and t == pa.string() else None for n, t in types.items()}
+        return pa.schema([pa.field(n, t, metadata=marks[n]) for n, t in types.items()])
 
     # --------------------------------------------------------------------------------------------- source
 
@@ -265,7 +274,7 @@ class _ShardRun:
 
             batches = read_batches(
                 task.source,
-                schema=pa.schema(list(spec.source_schema.items())),
+                schema=self._schema(spec.source_schema),
                 columns=list(spec.source_schema),
                 batch_bytes=spec.batch_bytes,
                 bad=self._bad_record,

@@ -368,3 +368,22 @@ def test_conservation_is_checked_in_production(text_pool, tmp_path, monkeypatch)
     with pytest.raises(c.RunFailed, match="rows do not add up"):
         quiet([c.read(text_pool), c.write(tmp_path / "out")], workers=1)
     assert not list((tmp_path / "out").glob("data/*"))
+
+
+def test_nested_json_comes_out_as_it_went_in(tmp_path):
+    import json
+
+    import zstandard
+
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    rows = [
+        {"id": f"r{i}", "text": f"text {i}", "meta": {"tags": ["a", i], "deep": {"x": None}}}
+        for i in range(9)
+    ]
+    (pool / "a.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    quiet([c.read(pool), n_chars, c.shuffle(seed=2, shards=1), c.write(tmp_path / "out", format="jsonl.zst")])
+    (file,) = (tmp_path / "out" / "data").iterdir()
+    lines = zstandard.ZstdDecompressor().stream_reader(file.open("rb")).read().splitlines()
+    out = sorted((json.loads(line) for line in lines), key=lambda r: r["id"])
+    assert out == [r | {"n_chars": len(r["text"])} for r in rows]
