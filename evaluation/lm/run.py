@@ -27,7 +27,7 @@ from evaluation.lm.tasks import (
     read_items,
 )
 
-GENERATION = "generation tasks need the text generator of the full language harness (issue 4), which is not there yet"
+GENERATION = "generation tasks need the text generator of the full language harness, which comes with issue 4"
 
 
 @dataclass(frozen=True)
