@@ -154,8 +154,12 @@ def main() -> None:
     print("Gopher quality + repetition")
     ours = seconds(lambda: gopher_scores(column), options.repeat)
     rows: list[tuple[str, float | None, str]] = [("winnow, every score", ours, "")]
-    whitespace = seconds(lambda: gopher_scores(column, words="whitespace"), options.repeat)
-    rows.append(("winnow, words by white space", whitespace, ""))
+    for words, name in (
+        ("tokens", "winnow, punctuation marks as words"),
+        ("whitespace", "winnow, white-space words"),
+    ):
+        spent = seconds(lambda words=words: gopher_scores(column, words=words), options.repeat)
+        rows.append((name, spent, ""))
     for name, work in datatrove_rows(texts).items():
         rows.append((name, None, work) if isinstance(work, str) else (name, seconds(work, 1), ""))
     rows.append(("only str.split, nothing computed", seconds(lambda: [t.split() for t in texts], 3), ""))

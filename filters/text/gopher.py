@@ -75,7 +75,7 @@ def gopher_scores(
     * ``"unicode"`` (default): runs of letters, marks and digits, with an apostrophe inside (don't) or a point
       or comma between digits (3.14); each character of scripts written without spaces; see ``codepoints``;
     * ``"tokens"``: the same, and each run of one punctuation mark or symbol is a word too. That is close to
-      what datatrove's default tokeniser (spaCy) gives, and makes the rule on words with a letter a strict one;
+      what datatrove's default tokeniser (spaCy) gives; it makes the rule on words with a letter strict;
     * ``"whitespace"``: as ``str.split``;
     * a list<string> column: the words of each row, whoever cut them.
 
