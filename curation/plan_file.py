@@ -37,6 +37,17 @@ ENGINE_STEPS = (
 _KEYS = ("title", "description", "source", "track", "control", "defaults", "steps", "order", "needs")
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which only true and false are booleans: `on: text` and `keep: [no]` mean what they say."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, rule) for tag, rule in rules if tag != "tag:yaml.org,2002:bool"]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A plan file: what it says about itself, and its steps once variables are filled in."""
@@ -72,7 +83,7 @@ def load_plan(path: str | Path) -> Recipe:
     """Read a recipe file. PlanError for unreadable YAML or unknown keys."""
     text = Path(path).read_text(encoding="utf-8")
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise PlanError(f"{path} is not YAML: {error}") from None
     if not isinstance(data, dict) or not isinstance(data.get("steps"), list):

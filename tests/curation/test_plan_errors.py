@@ -110,7 +110,11 @@ def test_shape_of_the_plan(text_pool, tmp_path, no_work, plan, says):
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"scores": "some"}, "kept, all"), ({"on": "spark"}, "'local', 'ray'"), ({"on_error": "skip"}, "quarantine")],
+    [
+        ({"scores": "some"}, "kept, all"),
+        ({"on": "spark"}, "'local', 'ray'"),
+        ({"on_error": "skip"}, "quarantine"),
+    ],
 )
 def test_options(text_pool, tmp_path, no_work, options, says):
     with pytest.raises(c.PlanError, match=says):
@@ -130,7 +134,23 @@ def test_a_recipe_file_names_the_nearest_right_name(tmp_path):
         ("  - filtres.text:x", "no module 'filtres'"),
         ("  - write: ${place}", "--set place="),
         ("  - [a, b]", "not `name`"),
+        ("  - dedup_exact: {no: text}", "has no parameter 'no'"),
     ]:
         with pytest.raises(c.PlanError) as caught:
             load(steps)
         assert says in str(caught.value), steps
+
+
+def test_every_recipe_of_ours_builds_and_on_is_a_parameter():
+    import baselines
+
+    filled = {"pool": "p", "out": "o", "classifier": __file__, "network": None}
+    for name in baselines.names():
+        recipe = baselines.find(name)
+        if recipe.needs != ("network",):
+            plan = recipe.plan(**{k: v for k, v in filled.items() if v})
+            assert len(plan) == len(recipe.raw_steps) >= 2
+    (dedup,) = [
+        s for s in baselines.find("text/rules_dedup").plan(pool="p", out="o") if hasattr(s, "scatter")
+    ]
+    assert dedup.on == "text"
