@@ -109,10 +109,11 @@ def retrieval_ranks(scores: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, 
     if len(lonely):
         raise MetricError(f"image {int(lonely[0])} has no caption ({len(lonely)} such images)")
     text_to_image = ranks(scores.T, owner)
-    image_to_text = np.full(n_images, n_captions, np.int64)
-    own = ranks(scores[owner], np.arange(n_captions))
-    np.minimum.at(image_to_text, owner, own)
-    return image_to_text, text_to_image
+    # an image's best own caption: the highest score, the lowest index among equals
+    own = scores[owner, np.arange(n_captions)]
+    order = np.lexsort((np.arange(n_captions), -own, owner))
+    first = np.searchsorted(owner[order], np.arange(n_images))
+    return ranks(scores, order[first]), text_to_image
 
 
 def recall(
