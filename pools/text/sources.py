@@ -92,8 +92,8 @@ def members(source: Source, archive: Path) -> Iterator[tuple[str, bytes | None, 
                 continue
             if member.issym():
                 yield path, None, _resolve(path, member.linkname)
-            elif member.isfile():
-                yield path, stream.extractfile(member).read(), None
+            elif content := stream.extractfile(member):
+                yield path, content.read(), None
     if process is not None and process.wait() != 0:
         raise RuntimeError(f"dpkg-deb could not read {archive}; delete the file and build again")
 
