@@ -154,3 +154,15 @@ def test_bad_shards_are_named(tmp_path) -> None:
         data.read_corpus(tmp_path)
     with pytest.raises(data.DataError, match="known: bpe4096"):
         data.load_tokenizer("bpe5000")
+
+
+def test_the_committed_tokenizer_is_what_the_script_trains(tmp_path, capsys) -> None:
+    from recipes.lm import train_tokenizer
+
+    train_tokenizer.main(["--out", str(tmp_path / "t.json")])
+    assert (tmp_path / "t.json").read_bytes() == (train_tokenizer.DATA / "bpe4096.json").read_bytes()
+
+
+def test_the_tokenizer_gives_back_every_text(tokenizer) -> None:
+    text = "naïve café\n\tΚαλημέρα — 日本語 \x00 <|endoftext|> 🙂"
+    assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False) == text
