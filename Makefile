@@ -18,6 +18,7 @@ $(VENV)/.ready: requirements.lock requirements-nodeps.lock pyproject.toml
 	$(BIN)/uv pip install -q --python $(BIN)/python -r requirements.lock
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -r requirements-nodeps.lock
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
+	$(BIN)/python -m winnow.compile_kernels
 	touch $@
 
 demo: env  ## both tracks on the embedded pools, ending in a leaderboard page (about 8 minutes on 2 cores)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import importlib.util
 import inspect
 import json
 import os
@@ -101,8 +102,10 @@ def _source(fn: types.FunctionType) -> Any:
 
 @functools.cache
 def _module_source_hash(module_name: str) -> str | None:
+    # found, not imported: a module that is not loaded yet has the same source as one that is
     module = sys.modules.get(module_name)
-    file = getattr(module, "__file__", None)
+    found = None if module is not None or module_name == "__main__" else importlib.util.find_spec(module_name)
+    file = getattr(module, "__file__", None) or (found.origin if found else None)
     if module_name == "__main__" or not file or not os.path.exists(file):
         return None
     return hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest()
