@@ -102,7 +102,7 @@ def main() -> None:
             f"{'winnow, local':<46}{local:>9.3f}{statistics.median(b / a for a, b in pairs):>8.2f}{'≤ 2':>8}"
         )
         try:
-            import ray  # noqa: F401
+            import ray
 
             from curation.executors.ray import start
 
@@ -131,8 +131,8 @@ def main() -> None:
         print(f"\n{'no-op plan over parquet, one core':<46}{text / seconds / 1e6:>9.0f} MB/s of text (≥ 200)")
 
         code = "import time; t = time.perf_counter(); import curation; print(time.perf_counter() - t)"
-        imports = [float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-                   for _ in range(5)]  # fmt: skip
+        command = [sys.executable, "-c", code]
+        imports = [float(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(5)]
         print(f"{'import curation':<46}{statistics.median(imports):>9.3f} s (< 0.5)")
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -111,7 +111,7 @@ def plan_barrier(
                 record["outputs"][0]["url"],
                 summary,
                 index,
-            )  # fmt: skip
+            )
         )
     totals = Totals(
         rows=tuple(s.rows for s in shards),
@@ -141,9 +141,9 @@ def reduce_partition(work: BarrierWork, partition: int, attempt: int = 1) -> Rec
     result = work.barrier.reduce(pa.concat_tables(pieces).combine_chunks())
     outputs: list[dict[str, Any]] = []
     key = f"part-{partition:05d}"
-    with committed(manifest, f"_winnow/work/{work.stage}/{key}.arrow", outputs) as file:
-        with pa.ipc.new_file(file, result.schema) as writer:
-            writer.write_table(result)
+    name = f"_winnow/work/{work.stage}/{key}.arrow"
+    with committed(manifest, name, outputs) as out, pa.ipc.new_file(out, result.schema) as writer:
+        writer.write_table(result)
     return _record(work, f"{work.stage}-reduce", key, outputs, start, attempt, rows=result.num_rows)
 
 

@@ -371,10 +371,9 @@ class _Run:
                         )
                     )
         if not self.options.keep_work:
-            for stage, stage_hash in self.manifest.stages().items():
-                if stage != self.stage_records[-1][0]["stage"] if self.stage_records[-1] else True:
-                    for url in _work_files(self.manifest, stage):
-                        storage.remove(url)
+            for stage in self.manifest.stages():
+                for url in _work_files(self.manifest, stage):
+                    storage.remove(url)
 
 
 class _TaskLoop:

@@ -33,11 +33,13 @@ def _text(plan: Plan, shards: int, size: int) -> str:
     ]
     for stage in plan.stages:
         lines.append(f"stage {stage.number}, one task a shard; columns in: {_columns(stage.schema_in)}")
+        types = dict(stage.schema_in)
         for op in stage.ops:
             lines.append(f"{op.index:>3}  {op.kind:<9} {describe_step(op.step)}")
             made = getattr(op.step, "output_types", None)
             if made is not None:
-                new = {k: v for k, v in made(stage.schema_in | stage.schema_out).items()}
+                new = made(types)
+                types |= new
                 lines.append(f"{'':>15}→ {_columns(new)}")
             if isinstance(op.step, Keep):
                 lines.append(f"{'':>15}others leave as {op.step.reason!r}")

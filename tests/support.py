@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-WORDS = "the of and to a in cat river stone # … light window paper seven market slow".split()
+WORDS = "the of and to a in cat river stone # … light window paper seven market slow".split()  # noqa: SIM905
 
 
 def documents(n: int, seed: int = 0) -> list[dict[str, str]]:
@@ -48,5 +48,6 @@ def read_rows(out: Path | str, part: str = "data") -> list[dict]:
 def fingerprint(out: Path | str) -> dict[str, str]:
     """Relative path → hash of every file that a plan determines: data, scores, quarantine."""
     out = Path(out)
-    files = [f for d in ("data", "scores", "_winnow/bad") for f in sorted((out / d).rglob("*")) if f.is_file()]
+    folders = [out / "data", out / "scores", out / "_winnow" / "bad"]
+    files = [f for folder in folders for f in sorted(folder.rglob("*")) if f.is_file()]
     return {f.relative_to(out).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}

@@ -1,4 +1,4 @@
-"""Every Python block and every winnow command in the documentation is run, in order, in one empty folder a page."""
+"""Every Python block and winnow command of the documentation is run, in order, in one empty folder a page."""
 
 from __future__ import annotations
 

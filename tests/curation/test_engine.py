@@ -33,7 +33,7 @@ def draw(id: str) -> float:
 @dataclass(frozen=True)
 class The(c.Model):
     inputs = ("text",)
-    outputs = {"the": pa.float32()}  # noqa: RUF012
+    outputs = {"the": pa.float32()}
     batch_size = 7
 
     def __call__(self, batch):
@@ -138,7 +138,7 @@ def test_same_bytes_for_any_hash_seed(text_pool, tmp_path):
     for seed in ("1", "2"):
         out = tmp_path / f"out-{seed}"
         code = (
-            "import sys; sys.path.insert(0, 'tests'); sys.path.insert(0, 'tests/curation'); import curation as c;"
+            "import sys; sys.path[:0] = ['tests', 'tests/curation']; import curation as c;"
             "from test_engine import barrier_plan;"
             f"c.run(barrier_plan({str(text_pool)!r}, {str(out)!r}), progress=False, funnel=False, workers=1)"
         )
@@ -232,7 +232,7 @@ def test_an_output_that_is_missing_or_cut_is_made_again(text_pool, tmp_path):
     assert fingerprint(out) == before
 
 
-# --------------------------------------------------------------------------------------- errors and quarantine
+# -------------------------------------------------------------------------------------- errors and quarantine
 
 
 @c.score
@@ -340,7 +340,7 @@ class Loses(c.Transform):
 
 
 def test_a_transform_cannot_lose_rows_unseen(text_pool, tmp_path):
-    with pytest.raises(c.RunFailed, match="outside the batch|every one of"):
+    with pytest.raises(c.RunFailed, match=r"outside the batch|every one of"):
         quiet([c.read(text_pool), Loses(), c.write(tmp_path / "out")], error_budget=1.0)
 
 

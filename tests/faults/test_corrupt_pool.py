@@ -1,4 +1,4 @@
-"""A pool with every kind of damage goes through the engine: counted, quarantined with its place, nothing lost."""
+"""A pool with every kind of damage goes through the engine: counted, quarantined, nothing lost."""
 
 from __future__ import annotations
 

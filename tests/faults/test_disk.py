@@ -39,7 +39,7 @@ def small_disk(tmp_path):
 def test_a_full_disk_fails_cleanly_and_a_larger_one_resumes(tmp_path, small_disk):
     pool = write_text_pool(tmp_path / "pool", shards=40, rows=200)
     out = small_disk / "out"
-    with pytest.raises((c.RunFailed, OSError), match="No space left|28"):
+    with pytest.raises((c.RunFailed, OSError), match=r"No space left|28"):
         run(pool, out)
     assert not list(out.rglob(".tmp-*"))
     done = {p.stem for p in (out / "_winnow" / "done").rglob("*.json")}

@@ -1,5 +1,5 @@
-"""kill -9 of a worker, and of the driver, at random moments: after resuming, the bytes are those of a run that
-nobody disturbed, and nothing half-written is left."""
+"""kill -9 of a worker, and of the driver, at random moments: after resuming, the bytes are those of a run
+that nobody disturbed, and nothing half-written is left."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_killed_at_twenty_random_moments_and_resumed(undisturbed, tmp_path):
             orphans = workers_of(process.pid)
             process.send_signal(signal.SIGKILL)
             process.wait()
-            gone, alive = psutil.wait_procs(orphans, timeout=10)
+            _, alive = psutil.wait_procs(orphans, timeout=10)
             assert not alive, "workers outlived their driver"
             process = start(pool, out)
         else:

@@ -1,4 +1,4 @@
-"""A plan that takes a few seconds, run as a program of its own so that it can be killed: `workload.py POOL OUT`."""
+"""A plan of a few seconds, as a program that can be killed: `workload.py POOL OUT WORKERS`."""
 
 from __future__ import annotations
 
