@@ -392,9 +392,8 @@ def large_items(folders: dict[str, Path], names: EmojiNames) -> list[Item]:
 
 def ink(item: Item) -> str:
     """One colour per picture for icon sets that leave it to the page."""
-    return "#{:02x}{:02x}{:02x}".format(
-        *(rng_for("ink", item.source, item.name).randrange(20, 190) for _ in range(3))
-    )
+    rng = rng_for("ink", item.source, item.name)
+    return f"#{rng.randrange(20, 190):02x}{rng.randrange(20, 190):02x}{rng.randrange(20, 190):02x}"
 
 
 def build_large(work: Path, out: Path, rows_wanted: int, per_shard: int = 10_000) -> dict:

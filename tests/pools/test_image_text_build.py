@@ -133,3 +133,14 @@ def test_banner_is_extreme_either_way():
     shapes = [render.banner(render.decode(image.image), random.Random(n)).size for n in range(40)]
     assert all(width / height >= 3 for width, height in shapes)
     assert any(height < 20 for _, height in shapes) and any(width > 100 for width, _ in shapes)
+
+
+def test_ink_is_a_colour_and_belongs_to_the_icon():
+    from pools.build_image_text import ink
+
+    colours = [ink(make_item(n, kind="icon")) for n in range(50)]
+    assert colours == [ink(make_item(n, kind="icon")) for n in range(50)]
+    channels = [(c[1:3], c[3:5], c[5:7]) for c in colours]
+    assert sum(len(set(three)) > 1 for three in channels) > 40, (
+        "greys only: the three channels are drawn alike"
+    )
