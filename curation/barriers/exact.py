@@ -26,7 +26,13 @@ class DedupExact(Decide):
     prefix: str = "exact"
     partitions: int = 16
     name: ClassVar[str] = "dedup_exact"
-    uses: ClassVar[tuple[str, ...]] = ("curation.hashing", "curation.barriers.clusters")
+    uses: ClassVar[tuple[str, ...]] = (
+        "curation.hashing",
+        "curation._hash_kernels",
+        "curation.barriers.clusters",
+        "curation.barriers._text_kernels",
+        "curation.barriers._unicode",
+    )
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -39,7 +39,13 @@ class DedupMinhash(Decide):
     prefix: str = "dedup"
     partitions: int = 32
     name: ClassVar[str] = "dedup_minhash"
-    uses: ClassVar[tuple[str, ...]] = ("curation.hashing", "curation.barriers.clusters")
+    uses: ClassVar[tuple[str, ...]] = (
+        "curation.hashing",
+        "curation._hash_kernels",
+        "curation.barriers.clusters",
+        "curation.barriers._text_kernels",
+        "curation.barriers._unicode",
+    )
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -135,7 +141,7 @@ class DedupMinhash(Decide):
         group = kernels.components(len(nodes), number[joined].astype(np.int64), other.astype(np.int64))
         rows = rows.drop_columns(["head_shard", "head_row"]).take(pa.array(place))
         decided = clusters.decide(rows, group, clusters.split_priority(self.priority)[1])
-        pairs = len(np.unique(np.c_[number[joined], other], axis=0))
+        pairs = len(np.unique(number[joined] * len(nodes) + other))  # bands find a pair more than once
         table = decided.sort_by([("shard", "ascending"), ("row", "ascending")])
         return clusters.summarise(table, pairs=pairs)
 

@@ -21,7 +21,7 @@ class Shuffle(Rearrange):
     seed: int = 0
     shards: int | None = None
     name: ClassVar[str] = "shuffle"
-    uses: ClassVar[tuple[str, ...]] = ("curation.hashing",)
+    uses: ClassVar[tuple[str, ...]] = ("curation.hashing", "curation._hash_kernels")
 
     def describe(self) -> str:
         return f"shuffle all rows into {self.shards or 'even'} shards (seed {self.seed})"

@@ -39,7 +39,7 @@ class Select(Decide):
     seed: int = 0
     reason: str = "quality"
     partitions: int = 16
-    uses: ClassVar[tuple[str, ...]] = ("curation.hashing",)
+    uses: ClassVar[tuple[str, ...]] = ("curation.hashing", "curation._hash_kernels")
 
     @property
     def name(self) -> str:  # type: ignore[override]

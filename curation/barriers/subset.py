@@ -23,7 +23,7 @@ class Subset(Transform):
     reason: str = "subset"
     inputs = ("id",)
     outputs = {}
-    uses = ("curation.subsets",)
+    uses = ("curation.subsets", "curation._hash_kernels")
 
     @property
     def name(self) -> str:

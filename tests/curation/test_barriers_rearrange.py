@@ -2,8 +2,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from curation import barriers
 from curation.barriers import Totals, reshard, shuffle
 from curation.errors import PlanError
+from curation.identity import class_identity
 
 IDS = pa.array([f"id-{i}" for i in range(10_000)])
 
@@ -64,3 +66,21 @@ def test_mistakes_are_named():
         shuffle(shards=0)
     with pytest.raises(PlanError, match="rows is 0"):
         reshard(rows=0)
+
+
+def test_every_module_a_barrier_works_with_is_part_of_its_identity():
+    steps = [
+        barriers.dedup_exact(),
+        barriers.dedup_minhash(),
+        barriers.top_fraction("s", 0.1),
+        barriers.sample(rows=1),
+        shuffle(),
+        reshard(),
+        barriers.subset("ids.npy"),
+    ]
+    for step in steps:
+        sources = dict(class_identity(type(step))[1])
+        assert type(step).__module__ in sources and all(sources.values()), sources
+    named = {name for step in steps for name in getattr(step, "uses", ())}
+    kernels = ("curation._hash_kernels", "curation.barriers._text_kernels", "curation.barriers._unicode")
+    assert named.issuperset(kernels)
