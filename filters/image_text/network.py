@@ -29,6 +29,7 @@ SMALL_DEFAULTS: dict[str, Any] = {
     "vocab": 4096,
     "text_width": 96,
     "context": 16,
+    "text_init": 0.02,
 }
 WORD = re.compile(r"\w+")
 
@@ -66,7 +67,15 @@ class SmallTwoTower(nn.Module):
     text int64 [n, context] → summed embeddings → LayerNorm → linear [n, embed_dim]. Both come out normalised.
     """
 
-    def __init__(self, widths: Sequence[int], embed_dim: int, vocab: int, text_width: int, context: int):
+    def __init__(
+        self,
+        widths: Sequence[int],
+        embed_dim: int,
+        vocab: int,
+        text_width: int,
+        context: int,
+        text_init: float = 0.02,
+    ):
         super().__init__()
         a, b, d = widths
         self.visual = nn.Sequential(
@@ -76,6 +85,8 @@ class SmallTwoTower(nn.Module):
         )
         self.visual_proj = nn.Linear(d, embed_dim, bias=False)
         self.words = nn.EmbeddingBag(vocab, text_width, mode="sum", padding_idx=0)
+        with torch.no_grad():  # unit variance, the default, drowns what few updates a rare word gets
+            self.words.weight.mul_(text_init)
         self.text_norm = nn.LayerNorm(text_width)
         self.text_proj = nn.Linear(text_width, embed_dim, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
