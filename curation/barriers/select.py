@@ -97,6 +97,8 @@ class Select(Decide):
             cut = _largest_cut(runs, budget)
         stops = [run.stop(*cut) if cut else 0 for run in runs]
         kept = sum(stops)
+        # the last row that stays: the cut as a row has it, not just a number between two rows
+        cut = max((run.at(stop - 1) for run, stop in zip(runs, stops, strict=True) if stop), default=None)
         summary: dict[str, Any] = {
             "cut": None if cut is None else [f"{word:016x}" for word in cut],
             "kept": kept,
@@ -154,6 +156,9 @@ class _Run:
         if self.sum is None or stop == 0:
             return int(stop)
         return int(self.sum[stop - 1])
+
+    def at(self, row: int) -> tuple[int, int]:
+        return int(self.key[row]), int(self.tie[row])
 
     def below(self, key: int) -> int:
         """Rows with a key ≤ `key`."""

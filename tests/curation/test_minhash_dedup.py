@@ -114,6 +114,24 @@ def test_verification_lets_only_similar_pairs_join():
     assert all(len(clusters) == 1 for clusters in texts.values())
 
 
+@pytest.mark.parametrize(("agree", "joined"), [(60, False), (61, True), (112, True), (8, False)])
+def test_the_shared_band_proves_nothing(agree, joined):
+    """verify=.5: of 104 places outside the band 52.2 agree at J = .5 (0.2 by chance), so 8 + 53 are needed."""
+    sketches = np.zeros((2, 112), np.uint8)
+    sketches[1, agree:] = 1
+    part = pa.table(
+        {
+            "bucket": pa.array([5, 5], pa.uint64()),
+            "id": ["a", "b"],
+            "sketch": pa.array([row.tobytes() for row in sketches], pa.binary(112)),
+            "shard": pa.array([0, 1], pa.int32()),
+            "row": pa.array([3, 4], pa.int64()),
+        }
+    )
+    reduced = dedup_minhash(verify=0.5).reduce(part)
+    assert sorted(reduced.column("id").to_pylist()) == (["a", "b"] if joined else [])
+
+
 def test_verified_pairs_within_a_bucket_are_those_of_a_loop():
     order = np.random.RandomState(0)
     base = order.randint(0, 256, (5, 32))
