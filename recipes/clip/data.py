@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from curation.shards import Shard, list_shards
 from filters.image_text.pixels import Pixels
 
 COLUMNS = ("id", "text", "image")
+COPY = re.compile(r"/\d+$")
 
 
 class DataError(ValueError):
@@ -73,7 +75,8 @@ def load_pairs(source: Any, pixels: Pixels) -> Pairs:
     captions: list[str] = []
     repeats: list[int] = []
     images: list[np.ndarray] = []
-    for where, key, caption, image in _rows(source):
+    for where, row_id, caption, image in _rows(source):
+        key = COPY.sub("", row_id)  # a subset with multiplicity leaves copies as <uid>/0, <uid>/1, …
         at = first.get(key)
         if at is not None:
             if captions[at] != caption:
