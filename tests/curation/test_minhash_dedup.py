@@ -116,7 +116,7 @@ def test_verification_lets_only_similar_pairs_join():
 
 @pytest.mark.parametrize(("agree", "joined"), [(60, False), (61, True), (112, True), (8, False)])
 def test_the_shared_band_proves_nothing(agree, joined):
-    """verify=.5: of 104 places outside the band 52.2 agree at J = .5 (0.2 by chance), so 8 + 53 are needed."""
+    """verify=.5: of 104 places outside the band 52.2 agree at J = .5 (.2 by chance): 8 + 53 are needed."""
     sketches = np.zeros((2, 112), np.uint8)
     sketches[1, agree:] = 1
     part = pa.table(
