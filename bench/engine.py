@@ -31,22 +31,29 @@ def n_chars(text: pa.StringArray) -> pa.Int32Array:
     return pc.utf8_length(text)
 
 
-def write_shards(folder: Path, shards: int, rows: int, words: int) -> int:
-    """Parquet shards of generated text; returns the bytes of text in them."""
+def page_texts() -> list[str]:
+    """The text of the embedded pool's pages."""
+    from filters.text import extract
+    from pools import demo_text
+
+    with tempfile.TemporaryDirectory() as out:
+        plan = [c.read(demo_text.unpack()), extract(), c.write(out, columns=["id", "text"])]
+        c.run(plan, progress=False, funnel=False, workers=1)
+        files = sorted(Path(out, "data").glob("*.parquet"))
+        return [text for file in files for text in pq.read_table(file)["text"].to_pylist()]
+
+
+def write_shards(folder: Path, texts: list[str], shards: int, rows: int) -> int:
+    """Parquet shards of pages drawn from `texts`; returns the bytes of text in them."""
     rng, total = random.Random(0), 0
-    vocabulary = [
-        "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9))) for _ in range(5000)
-    ]
     folder.mkdir(parents=True)
     for shard in range(shards):
-        texts = [
-            " ".join(rng.choices(vocabulary, k=rng.randint(words // 2, words * 3 // 2))) for _ in range(rows)
-        ]
+        chosen = rng.choices(texts, k=rows)
         ids = [f"{shard:04d}-{row:06d}" for row in range(rows)]
         pq.write_table(
-            pa.table({"id": ids, "text": texts}), folder / f"{shard:04d}.parquet", compression="zstd"
+            pa.table({"id": ids, "text": chosen}), folder / f"{shard:04d}.parquet", compression="zstd"
         )
-        total += sum(map(len, texts))
+        total += sum(len(text.encode()) for text in chosen)
     return total
 
 
@@ -73,7 +80,8 @@ def main() -> None:
     work = Path(tempfile.mkdtemp(prefix="winnow-bench-"))
     try:
         small = work / "small"
-        write_shards(small, shards=32, rows=300, words=150)
+        texts = page_texts()
+        size = write_shards(small, texts, shards=32, rows=100)
         step = c.score(n_chars, batch=True)
 
         def run(name: str, pool: Path, **options):
@@ -89,7 +97,8 @@ def main() -> None:
             shutil.rmtree(work / "loop", ignore_errors=True)
             plain_loop(small, work / "loop")
 
-        print(f"{'32 small shards, one score and one keep':<46}{'seconds':>9}{'ratio':>8}{'limit':>8}")
+        title = f"32 shards, {size / 1e6:.0f} MB, one score and one keep"
+        print(f"{title:<46}{'seconds':>9}{'ratio':>8}{'limit':>8}")
         run("warm", small)()  # imports, compiled code, page cache
         loop()
         pairs = []
@@ -119,7 +128,7 @@ def main() -> None:
             print("winnow on Ray: skipped, ray is not installed")
 
         large = work / "large"
-        text = write_shards(large, shards=4, rows=20_000, words=200)
+        text = write_shards(large, texts, shards=4, rows=8_000)
         noop = work / "noop"
 
         def copy():

@@ -6,6 +6,7 @@ The driver holds counters and file names, never rows. A run ends with every task
 from __future__ import annotations
 
 import datetime
+import functools
 import os
 import platform
 import statistics
@@ -13,8 +14,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
-
-import cloudpickle
 
 from curation import storage
 from curation.barrier_tasks import arrange_shard, plan_barrier, reduce_partition, resolve_barrier
@@ -428,8 +427,8 @@ class _TaskLoop:
     def _submit(self, key: str) -> None:
         self.attempts[key] = self.attempts.get(key, 0) + 1
         function, arguments = self.jobs[key]
-        payload = cloudpickle.dumps((function, (*arguments, self.attempts[key])))
-        self.flying[self.executor.submit(payload)] = (key, time.monotonic())
+        ticket = self.executor.submit(function, (*arguments, self.attempts[key]))
+        self.flying[ticket] = (key, time.monotonic())
 
     def _answer(self, reply: Any, queue: list[str]) -> None:
         key, since = self.flying.pop(reply.ticket)
@@ -482,6 +481,7 @@ def _canonical(url: str) -> str:
     return os.path.realpath(storage.local_path(url)) if storage.is_local(url) else url.rstrip("/")
 
 
+@functools.cache
 def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 

@@ -44,7 +44,9 @@ class Manifest:
 
     def write_json(self, value: Any, *parts: str, indent: bool = False) -> None:
         options = orjson.OPT_SORT_KEYS | (orjson.OPT_INDENT_2 if indent else 0)
-        storage.write_bytes(self.path(*parts), orjson.dumps(value, option=options) + b"\n", self.tmp)
+        data = orjson.dumps(value, option=options) + b"\n"
+        # Not synced: a record that a power cut left empty or cut is not JSON, and its task runs again.
+        storage.write_bytes(self.path(*parts), data, self.tmp, sync=False)
 
     def read_json(self, *parts: str) -> Any:
         """The value, or None where there is no such file or it is not JSON (an interrupted copy)."""
@@ -68,6 +70,8 @@ class Manifest:
             except (orjson.JSONDecodeError, FileNotFoundError):
                 return None
 
+        if not names:
+            return {}
         with ThreadPoolExecutor(8) as pool:
             records = [r for r in pool.map(load, names) if r is not None]
         sizes = self._sizes({o["url"].rsplit("/", 1)[0] for r in records for o in r["outputs"]})

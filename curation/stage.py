@@ -132,7 +132,8 @@ class _HashingFile:
 @contextlib.contextmanager
 def committed(manifest: Manifest, relative: str, outputs: list[dict[str, Any]]) -> Iterator[_HashingFile]:
     """A file of the run directory that appears whole or not at all; its size and hash go to `outputs`."""
-    with storage.atomic_write(manifest.path(*relative.split("/")), manifest.tmp) as raw:
+    # A rename that a power cut undoes is found on resume: a record counts only with its outputs there, whole.
+    with storage.atomic_write(manifest.path(*relative.split("/")), manifest.tmp, sync_folder=False) as raw:
         hashing = _HashingFile(raw)
         try:
             yield hashing
@@ -712,7 +713,8 @@ def _sorted(tables: list[pa.Table], rows: list[np.ndarray], schema: pa.Schema) -
 def _parquet(file: Any, table: pa.Table) -> None:
     import pyarrow.parquet as pq
 
-    pq.write_table(table, file, compression="zstd", row_group_size=65_536, write_page_index=False)
+    labels = [f.name for f in table.schema if pa.types.is_string(f.type) and f.name != "id"]
+    pq.write_table(table, file, compression="zstd", row_group_size=65_536, use_dictionary=labels)
 
 
 # ------------------------------------------------------------------------------------------------- helpers

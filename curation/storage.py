@@ -244,7 +244,9 @@ def remove(url: str, missing_ok: bool = True) -> None:
 
 
 @contextlib.contextmanager
-def atomic_write(url: str, tmp_dir: str | None = None) -> Iterator[IO[bytes]]:
+def atomic_write(
+    url: str, tmp_dir: str | None = None, sync_folder: bool = True, sync: bool = True
+) -> Iterator[IO[bytes]]:
     """A binary file that appears at ``url`` when the block ends without an error, and never otherwise.
 
     Local: written beside the target (or in ``tmp_dir``, which must be on the same file system) under a name
@@ -252,13 +254,21 @@ def atomic_write(url: str, tmp_dir: str | None = None) -> Iterator[IO[bytes]]:
     power cut the target is the old file or the new one. Object store: one PUT, or a multipart upload that is
     completed only at the end and aborted on an error. The error that stopped the block is the one that is
     raised, whatever the clean-up meets (a full disk stays ENOSPC).
+
+    ``sync_folder=False`` leaves the last step to the file system: for a caller that checks, when it starts
+    again, which of its files are there. ``sync=False`` leaves all of it: after a power cut the file may be
+    there and empty, which its reader must be able to tell.
     """
-    with _atomic_local(local_path(url), tmp_dir) if is_local(url) else _atomic_remote(url) as f:
+    with (
+        _atomic_local(local_path(url), tmp_dir, sync_folder, sync)
+        if is_local(url)
+        else _atomic_remote(url) as f
+    ):
         yield f
 
 
 @contextlib.contextmanager
-def _atomic_local(path: str, tmp_dir: str | None) -> Iterator[IO[bytes]]:
+def _atomic_local(path: str, tmp_dir: str | None, sync_folder: bool, sync: bool) -> Iterator[IO[bytes]]:
     folder = os.path.dirname(path)
     tmp_folder = folder if tmp_dir is None else local_path(tmp_dir)
     os.makedirs(folder, exist_ok=True)
@@ -269,7 +279,8 @@ def _atomic_local(path: str, tmp_dir: str | None) -> Iterator[IO[bytes]]:
     try:
         yield f
         f.flush()
-        os.fsync(f.fileno())
+        if sync:
+            os.fsync(f.fileno())
         f.close()
         try:
             os.replace(tmp, path)
@@ -285,7 +296,8 @@ def _atomic_local(path: str, tmp_dir: str | None) -> Iterator[IO[bytes]]:
         with contextlib.suppress(OSError):
             os.unlink(tmp)
         raise
-    _sync_folder(folder)
+    if sync and sync_folder:
+        _sync_folder(folder)
 
 
 def _sync_folder(folder: str) -> None:
@@ -342,7 +354,7 @@ def _atomic_by_rename(fs: Any, path: str) -> Iterator[IO[bytes]]:
             raise
 
 
-def write_bytes(url: str, data: bytes, tmp: str | None = None) -> None:
+def write_bytes(url: str, data: bytes, tmp: str | None = None, sync: bool = True) -> None:
     """Write a small file atomically (see :func:`atomic_write`)."""
-    with atomic_write(url, tmp) as f:
+    with atomic_write(url, tmp, sync=sync) as f:
         f.write(data)

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
-
 SCALES = {"text": "lm-tiny", "image_text": "clip-tiny"}
 
 
@@ -111,8 +109,8 @@ def _train_all(runs: dict[Arm, Path], out: Path, on: str, workers: int, seeds: i
         executor = LocalExecutor(workers)
     names, done = {}, 0
     for arm, run, seed in tasks:
-        payload = cloudpickle.dumps((train_and_evaluate, (arm.track, arm.recipe, str(run), str(out), seed)))
-        names[executor.submit(payload)] = f"{arm.recipe} seed {seed}"
+        ticket = executor.submit(train_and_evaluate, (arm.track, arm.recipe, str(run), str(out), seed))
+        names[ticket] = f"{arm.recipe} seed {seed}"
     try:
         while done < len(tasks):
             for reply in executor.wait(10.0):

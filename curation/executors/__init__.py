@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,12 +24,12 @@ class Reply:
 
 
 class Executor(Protocol):
-    """`submit` takes a pickled (function, arguments) and answers with a ticket; `wait` returns replies;
+    """`submit` takes a function and its arguments and answers with a ticket; `wait` returns replies;
     `abandon` stops whatever is still running, whose replies never come."""
 
     slots: int
 
-    def submit(self, payload: bytes) -> int: ...
+    def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> int: ...
 
     def wait(self, timeout: float) -> list[Reply]: ...
 
@@ -36,14 +38,27 @@ class Executor(Protocol):
     def close(self) -> None: ...
 
 
-def call(payload: bytes) -> tuple[str, Any, str, str]:
-    """Run a pickled (function, arguments) on a worker: (kind, value, error, trace)."""
-    import traceback
-
-    import cloudpickle
-
+def call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[str, Any, str, str]:
+    """Run a task where it has arrived: (kind, value, error, trace)."""
     try:
-        function, arguments = cloudpickle.loads(payload)
         return "ok", function(*arguments), "", ""
     except Exception as error:
         return "failed", None, f"{type(error).__name__}: {error}", traceback.format_exc()
+
+
+def pack(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
+    """A task as it travels; functions of the caller's script go by value."""
+    import cloudpickle
+
+    return cloudpickle.dumps((function, arguments))
+
+
+def call_packed(payload: bytes) -> tuple[str, Any, str, str]:
+    """Unpack a task and run it."""
+    import pickle
+
+    try:
+        function, arguments = pickle.loads(payload)
+    except Exception as error:
+        return "failed", None, f"{type(error).__name__}: {error}", traceback.format_exc()
+    return call(function, arguments)

@@ -13,10 +13,12 @@ import socket
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from typing import Any
 
-from curation.executors import Reply, call
+from curation.executors import Reply, call, call_packed, pack
 
 
 class InlineExecutor:
@@ -26,18 +28,18 @@ class InlineExecutor:
 
     def __init__(self) -> None:
         self._tickets = itertools.count()
-        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._waiting: deque[tuple[int, Callable[..., Any], tuple[Any, ...]]] = deque()
 
-    def submit(self, payload: bytes) -> int:
+    def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> int:
         ticket = next(self._tickets)
-        self._waiting.append((ticket, payload))
+        self._waiting.append((ticket, function, arguments))
         return ticket
 
     def wait(self, timeout: float) -> list[Reply]:
         if not self._waiting:
             return []
-        ticket, payload = self._waiting.popleft()
-        return [Reply(ticket, *call(payload))]
+        ticket, function, arguments = self._waiting.popleft()
+        return [Reply(ticket, *call(function, arguments))]
 
     def abandon(self) -> None:
         self._waiting.clear()
@@ -63,9 +65,9 @@ class LocalExecutor:
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._pool: list[_Worker] = []
 
-    def submit(self, payload: bytes) -> int:
+    def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> int:
         ticket = next(self._tickets)
-        self._waiting.append((ticket, payload))
+        self._waiting.append((ticket, pack(function, arguments)))
         self._feed()
         return ticket
 
@@ -165,7 +167,7 @@ def serve(handle: int) -> None:
             payload = pipe.recv_bytes()
         except (EOFError, OSError):
             return
-        answer = call(payload)
+        answer = call_packed(payload)
         try:
             pipe.send(answer)
         except (BrokenPipeError, OSError):

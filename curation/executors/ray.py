@@ -9,9 +9,10 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
-from curation.executors import Reply, call
+from curation.executors import Reply, call_packed, pack
 from curation.steps import Resources
 
 
@@ -75,8 +76,8 @@ class RayExecutor:
             self._path = path
             self.slots = max(1, int(cpus / max(need.cpus, 0.01)))
 
-    def submit(self, payload: bytes) -> int:
-        ticket = next(self._tickets)
+    def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> int:
+        ticket, payload = next(self._tickets), pack(function, arguments)
         if self._actors:
             self._queue.append((ticket, payload))
             self._feed()
@@ -142,7 +143,7 @@ class RayExecutor:
 
 def _task(payload: bytes, path: list[str]) -> tuple[str, Any, str, str]:
     _extend(path)
-    return call(payload)
+    return call_packed(payload)
 
 
 class _Actor:
@@ -150,7 +151,7 @@ class _Actor:
         _extend(path)
 
     def run(self, payload: bytes) -> tuple[str, Any, str, str]:
-        return call(payload)
+        return call_packed(payload)
 
 
 def _extend(path: list[str]) -> None:

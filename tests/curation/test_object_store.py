@@ -45,7 +45,7 @@ def bucket(monkeypatch):
 
     s3fs.S3FileSystem.clear_instance_cache()
     client = boto3.client("s3")
-    client.create_bucket(Bucket="winnow")
+    client.create_bucket(Bucket="winnow-engine")
     yield client
     s3fs.S3FileSystem.clear_instance_cache()
     server.stop()
@@ -53,17 +53,17 @@ def bucket(monkeypatch):
 
 def test_same_bytes_on_an_object_store(bucket, text_pool, tmp_path):
     for file in text_pool.iterdir():
-        bucket.put_object(Bucket="winnow", Key=f"pool/{file.name}", Body=file.read_bytes())
+        bucket.put_object(Bucket="winnow-engine", Key=f"pool/{file.name}", Body=file.read_bytes())
     c.run(plan(text_pool, tmp_path / "out"), progress=False, funnel=False)
-    first = c.run(plan("s3://winnow/pool", "s3://winnow/out"), progress=False, funnel=False)
-    listed = bucket.list_objects_v2(Bucket="winnow", Prefix="out/")["Contents"]
+    first = c.run(plan("s3://winnow-engine/pool", "s3://winnow-engine/out"), progress=False, funnel=False)
+    listed = bucket.list_objects_v2(Bucket="winnow-engine", Prefix="out/")["Contents"]
     there = {
         item["Key"].removeprefix("out/"): hashlib.sha256(
-            bucket.get_object(Bucket="winnow", Key=item["Key"])["Body"].read()
+            bucket.get_object(Bucket="winnow-engine", Key=item["Key"])["Body"].read()
         ).hexdigest()
         for item in listed
         if item["Key"].startswith(("out/data/", "out/scores/", "out/_winnow/bad/"))
     }
     assert there == fingerprint(tmp_path / "out") and len(there) >= 16
-    again = c.run(plan("s3://winnow/pool", "s3://winnow/out"), progress=False, funnel=False)
+    again = c.run(plan("s3://winnow-engine/pool", "s3://winnow-engine/out"), progress=False, funnel=False)
     assert again.resumed > 8 and again.rows_out == first.rows_out
