@@ -21,7 +21,7 @@ $(VENV)/.ready: requirements.lock requirements-nodeps.lock pyproject.toml
 	$(BIN)/python -m winnow.compile_kernels
 	touch $@
 
-demo: env  ## both tracks on the embedded pools, ending in a leaderboard page (about 8 minutes on 2 cores)
+demo: env  ## both tracks on the embedded pools, ending in a leaderboard page (about 5 minutes on 2 cores)
 	$(BIN)/winnow demo --out $(OUT)
 
 test: lint  ## linting, types and every test (under 15 minutes on 2 cores)

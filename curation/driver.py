@@ -21,7 +21,7 @@ from curation.errors import PlanError, RunFailed
 from curation.executors import Executor
 from curation.identity import digest
 from curation.manifest import Manifest, Record
-from curation.plan import Plan, Stage, build, check_shape, decides, flatten
+from curation.plan import Plan, Stage, build, check_shape, decides, flatten, step_name
 from curation.progress import Progress
 from curation.report import make_report
 from curation.shards import Shard, list_shards
@@ -278,22 +278,22 @@ class _Run:
         if work.rearrange:
             jobs: dict[str, Any] = {r["key"]: (arrange_shard, (work, r)) for r in records}
             sizes = {r["key"]: r["outputs"][0]["bytes"] for r in records}
-            done = self._run_tasks(name, chain, type(barrier).__name__.lower(), jobs, sizes, {}, None)
+            done = self._run_tasks(name, chain, step_name(barrier), jobs, sizes, {}, None)
             self.barriers.append(
-                {"step": stage.end.index, "kind": type(barrier).__name__, "summary": {"shards": work.n_out}}
+                {"step": stage.end.index, "kind": step_name(barrier), "summary": {"shards": work.n_out}}
             )
             return work.gather(done), {"before": stage.end, "before_summary": {}}
         jobs = {f"part-{p:05d}": (reduce_partition, (work, p)) for p in work.partitions}
         sizes = {f"part-{p:05d}": work.partition_rows(p) for p in work.partitions}
         parts = self._run_tasks(
-            f"{name}-reduce", chain, f"{type(barrier).__name__} reduce", jobs, sizes, {}, None
+            f"{name}-reduce", chain, f"{step_name(barrier)} reduce", jobs, sizes, {}, None
         )
         resolved = self._run_tasks(
-            name, chain, f"{type(barrier).__name__} resolve", {"decision": (resolve_barrier, (work, parts))},
+            name, chain, f"{step_name(barrier)} resolve", {"decision": (resolve_barrier, (work, parts))},
             {"decision": 1}, {}, None,
         )[0]  # fmt: skip
         self.barriers.append(
-            {"step": stage.end.index, "kind": type(barrier).__name__, "summary": resolved["summary"]}
+            {"step": stage.end.index, "kind": step_name(barrier), "summary": resolved["summary"]}
         )
         return work.apply(resolved), {"before": stage.end, "before_summary": resolved["summary"]}
 
