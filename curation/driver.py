@@ -220,6 +220,7 @@ class _Run:
             chain = digest([chain, stage.identity])
             spec = self._spec(stage, chain, **before)
             records = self._run_stage(spec, tasks, stage)
+            self._conserve(records)
             self.stage_records.append(records)
             if isinstance(stage.end.step, Write):
                 return
@@ -227,6 +228,19 @@ class _Run:
             content = [[r["key"], [o["xxh3"] for o in r["outputs"]]] for r in records]
             chain = digest([chain, content])
             tasks, before = self._barrier(stage, chain, records)
+
+    def _conserve(self, records: list[Record]) -> None:
+        """Every row that left one stage must have entered the next; a barrier moves rows but keeps none."""
+        if not self.stage_records:
+            return
+        left = sum(r["rows_out"] for r in self.stage_records[-1])
+        entered = sum(r["rows_in"] for r in records)
+        if left != entered:
+            raise RunFailed(
+                f"{left} rows left stage {len(self.stage_records) - 1} and {entered} entered the next: rows "
+                "were lost or doubled in between, a fault of the engine; the output is not to be used",
+                {},
+            )
 
     def _spec(self, stage: Stage, chain: str, before: Any, before_summary: dict[str, Any]) -> StageSpec:
         last = isinstance(stage.end.step, Write)

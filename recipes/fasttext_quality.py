@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from recipes.ranking import auc
+
 HQ, LQ = "__label__hq", "__label__lq"
 
 Rows = str | Path | Iterable[Mapping[str, Any]]
@@ -162,17 +164,6 @@ def document_scores(model: Any, documents: Iterable[tuple[str, str]], chunk_word
             values.append(probability if label == HQ else 1 - probability)
         out.append(float(np.mean(values)) if values else 0.0)
     return np.array(out)
-
-
-def auc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Chance that a positive scores above a negative; ties count half."""
-    _, inverse, counts = np.unique(
-        np.concatenate([positive, negative]), return_inverse=True, return_counts=True
-    )
-    ends = np.cumsum(counts)
-    rank = (ends - (counts - 1) / 2)[inverse][: len(positive)]  # mean rank of equal values
-    n, m = len(positive), len(negative)
-    return float((rank.sum() - n * (n + 1) / 2) / (n * m))
 
 
 def _rows(source: Rows) -> Iterator[tuple[str, str]]:

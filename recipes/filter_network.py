@@ -8,7 +8,6 @@ seen, a matched caption must score above a shuffled one.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from recipes import scale as scales
 from recipes.clip.data import Pairs, load_pairs
 from recipes.clip.model import build
 from recipes.clip.train import TrainResult, train
+from recipes.ranking import auc, auc_stderr
 from recipes.scale import Scale
 
 REPORT = "report.json"
@@ -111,24 +111,6 @@ def every_caption(source: Any) -> Any:
     place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     ids = pc.binary_join_element_wise(source["id"].take(parents), pa.array(place.astype(str)), "#")
     return pa.table({"id": ids, "text": pc.list_flatten(captions), "image": source["image"].take(parents)})
-
-
-def auc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Chance that a value of `positive` exceeds one of `negative`, ties counted half (Mann–Whitney)."""
-    if len(positive) == 0 or len(negative) == 0:
-        raise ValueError("AUC needs values of both kinds")
-    both = np.concatenate([positive, negative])
-    _, index, counts = np.unique(both, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(counts) - (counts - 1) / 2)[index]
-    n, m = len(positive), len(negative)
-    return float((rank[:n].sum() - n * (n + 1) / 2) / (n * m))
-
-
-def auc_stderr(value: float, n: int, m: int) -> float:
-    """Standard error of an AUC from n positives and m negatives (Hanley and McNeil 1982)."""
-    q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
-    variance = value * (1 - value) + (n - 1) * (q1 - value**2) + (m - 1) * (q2 - value**2)
-    return math.sqrt(max(0.0, variance) / (n * m))
 
 
 def _check(
