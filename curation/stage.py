@@ -57,6 +57,12 @@ class StageSpec:
     error_floor: int = 10
     batch_bytes: int = 16 << 20
 
+    @property
+    def side_car(self) -> bool:
+        """Whether rows are scored or can be dropped here, so that a side-car has something to say."""
+        decides = self.before is not None and hasattr(self.before.step, "apply")
+        return bool(self.scores) or decides or any(op.kind in ("keep", "transform") for op in self.ops)
+
 
 @dataclass(frozen=True)
 class ShardTask:
@@ -568,7 +574,7 @@ class _ShardRun:
             )
         if quarantined != len(self.bad_lines):
             raise ShardError(f"{where}: {quarantined} rows quarantined but {len(self.bad_lines)} recorded")
-        if spec.scores and side != self.rows_out + dropped:
+        if spec.side_car and side != self.rows_out + dropped:
             raise ShardError(f"{where}: {self.rows_out + dropped} rows were scored, the side-car has {side}")
         allowed = max(spec.error_floor, int(spec.error_budget * self.rows_in))
         if quarantined > allowed:
@@ -588,7 +594,7 @@ class _ShardRun:
     # --------------------------------------------------------------------------------------- other outputs
 
     def _side_car(self, batch: pa.RecordBatch, rows: np.ndarray, why: str | None) -> None:
-        if not self.spec.scores or not batch.num_rows:
+        if not self.spec.side_car or not batch.num_rows:
             return
         columns: dict[str, pa.Array] = {"id": batch.column("id")}
         present = set(batch.schema.names)
@@ -601,7 +607,7 @@ class _ShardRun:
         self.side_rows.append(rows)
 
     def _write_side(self, outputs: list[dict[str, Any]]) -> None:
-        if not self.spec.scores:
+        if not self.spec.side_car:
             return
         schema = pa.schema([("id", pa.string()), *self.spec.scores.items(), ("dropped_by", pa.string())])
         table = _sorted(self.side, self.side_rows, schema)

@@ -53,6 +53,20 @@ def test_run_funnel_select(text_pool, tmp_path, recipe, capsys):
     assert set(pq.read_table(ids)["id"].to_pylist()) == {r["id"] for r in best}
 
 
+def test_select_knows_what_a_barrier_dropped(text_pool, tmp_path):
+    """The stage after a selection makes no score, and still says whom the selection dropped."""
+    file = tmp_path / "top.yaml"
+    file.write_text(
+        RECIPE.replace("dedup_exact: {on: text}", "top_fraction: {column: n_chars, fraction: 0.3}")
+    )
+    out, ids = str(tmp_path / "out"), tmp_path / "ids.parquet"
+    assert main(["run", str(file), "--pool", str(text_pool), "--out", out, "--quiet"]) == 0
+    assert main(["select", out, "--where", "dropped_by is null", "--out", str(ids)]) == 0
+    assert pq.read_table(ids)["id"].to_pylist() == [r["id"] for r in read_rows(out)]
+    assert main(["select", out, "--where", "dropped_by = 'quality'", "--out", str(ids)]) == 0
+    assert pq.read_table(ids).num_rows > 100
+
+
 def test_explain_runs_nothing(text_pool, tmp_path, recipe, capsys):
     assert main(["explain", recipe, "--pool", str(text_pool), "--out", str(tmp_path / "out")]) == 0
     text = capsys.readouterr().out
