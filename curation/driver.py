@@ -190,7 +190,8 @@ class _Run:
             self.progress.close()
             for executor in self.executors.values():
                 executor.close()
-        self._retire()
+        if not self.options.keep_work:
+            self._remove_work()
         self.manifest.clear_tmp()
         report = make_report(
             self.plan, self.shards, self.stage_records, self.barriers, self.write,
@@ -213,6 +214,7 @@ class _Run:
         )  # fmt: skip
 
     def _stages(self) -> None:
+        self._retire_stages()
         tasks = [ShardTask(s.key, n, s.size, s) for n, s in enumerate(self.shards)]
         chain = digest([self.options.scores, self.options.on_error])
         before: dict[str, Any] = {"before": None, "before_summary": {}}
@@ -347,9 +349,12 @@ class _Run:
     ) -> list[Record]:
         """Run the jobs that have no valid done record; returns all records in the order of `jobs`."""
         self.manifest.begin_stage(stage, stage_hash)
+        known = self.manifest.done(stage, stage_hash)
+        for key in set(known) - set(jobs):  # its shard has left the pool
+            self.manifest.forget_task(known[key])
         done = {
             key: record
-            for key, record in self.manifest.done(stage, stage_hash).items()
+            for key, record in known.items()
             if key in jobs and (key not in inputs or record.get("input") == inputs[key])
         }
         self.resumed += len(done)
@@ -361,32 +366,20 @@ class _Run:
         self.progress.stage_done()
         return [done[key] for key in jobs]
 
-    def _retire(self) -> None:
-        """Stages that this plan does not have, left by a longer one, go; so does `work` if asked."""
-        mine = {r["stage"] for records in self.stage_records for r in records}
+    def _retire_stages(self) -> None:
+        """Stages that an earlier, longer plan left here go before anything is written: their files have the
+        names that this plan's files will have."""
+        last = len(self.plan.stages) - 1
         for stage, stage_hash in self.manifest.stages().items():
-            base = stage.split("-")[0]
-            longer = int(base) >= len(self.plan.stages) or (stage not in mine and "-" not in stage)
-            if longer or ("-" in stage and int(base) >= len(self.plan.stages) - 1):
+            number, _, barrier = stage.partition("-")
+            if int(number) > last or (barrier and int(number) == last):
                 self.manifest.forget(stage, stage_hash)
                 storage.remove(self.manifest.path("_winnow", "stages", f"{stage}.json"))
-        current = {r["key"] for r in self.stage_records[-1]}
-        last = self.stage_records[-1]
-        if last:  # shards that left the pool leave the output
-            known = self.manifest.done(last[0]["stage"], last[0]["stage_hash"])
-            for key, record in known.items():
-                if key not in current:
-                    for output in record["outputs"]:
-                        storage.remove(self.manifest.path(*output["url"].split("/")))
-                    storage.remove(
-                        storage.join(
-                            self.manifest.done_dir(record["stage"], record["stage_hash"]), f"{key}.json"
-                        )
-                    )
-        if not self.options.keep_work:
-            for stage in self.manifest.stages():
-                for url in _work_files(self.manifest, stage):
-                    storage.remove(url)
+
+    def _remove_work(self) -> None:
+        for stage in self.manifest.stages():
+            for url in _work_files(self.manifest, stage):
+                storage.remove(url)
 
 
 class _TaskLoop:

@@ -106,6 +106,13 @@ class Manifest:
         for url in outputs:
             storage.remove(self.path(*url.split("/")))
 
+    def forget_task(self, record: Record) -> None:
+        """Remove one task's record, then its outputs."""
+        folder = self.done_dir(record["stage"], record["stage_hash"])
+        storage.remove(storage.join(folder, f"{record['key']}.json"))
+        for output in record["outputs"]:
+            storage.remove(self.path(*output["url"].split("/")))
+
     def stages(self) -> dict[str, str]:
         """Stage → hash, as the run directory has them now."""
         found = {}

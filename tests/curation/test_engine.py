@@ -1,6 +1,7 @@
 """What a run does, against a plain loop; and that nothing about how it runs changes a byte."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -218,6 +219,30 @@ def test_a_shard_that_changed_is_read_again_and_one_that_left_is_gone(text_pool,
     again = quiet(plan)
     assert again.resumed == 6 and again.shards == 7
     quiet(make_plan(text_pool, tmp_path / "fresh"))
+    assert fingerprint(out) == fingerprint(tmp_path / "fresh")
+
+
+def test_a_shorter_plan_in_the_folder_of_a_longer_one(text_pool, tmp_path):
+    """Both write the same names; what the longer one leaves must go before, not after."""
+
+    def dedup_plan(pool, out):  # its last stage names its shards as make_plan's only stage does
+        return [c.read(pool), n_chars, c.dedup_exact(on="text"), c.write(out)]
+
+    out = tmp_path / "out"
+    for make in (dedup_plan, make_plan, barrier_plan, make_plan, dedup_plan):
+        quiet(make(text_pool, out))
+        fresh = tmp_path / "fresh"
+        shutil.rmtree(fresh, ignore_errors=True)
+        quiet(make(text_pool, fresh))
+        assert fingerprint(out) == fingerprint(fresh) and read_rows(out)
+
+
+def test_a_shard_that_left_is_gone_from_every_stage(text_pool, tmp_path):
+    out = tmp_path / "out"
+    quiet(barrier_plan(text_pool, out))
+    sorted(text_pool.glob("*.parquet"))[3].unlink()
+    quiet(barrier_plan(text_pool, out))
+    quiet(barrier_plan(text_pool, tmp_path / "fresh"))
     assert fingerprint(out) == fingerprint(tmp_path / "fresh")
 
 
