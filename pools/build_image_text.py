@@ -1,6 +1,6 @@
 """Build the embedded image-text pool from packages, or a larger one for benchmarks.
 
-    python -m pools.build_image_text --work /tmp/winnow-image-text              # pools/data/image_text/
+    python -m pools.build_image_text --work build/image-text                     # pools/data/image_text/
     python -m pools.build_image_text --work … --large ~/.cache/winnow/large     # 60,000 pairs as shards
 
 Needs `npm`, `apt-get` and `dpkg-deb` on the path and the Python packages `numpy`, `pillow`, `pyarrow`,
