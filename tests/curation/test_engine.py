@@ -412,3 +412,22 @@ def test_nested_json_comes_out_as_it_went_in(tmp_path):
     lines = zstandard.ZstdDecompressor().stream_reader(file.open("rb")).read().splitlines()
     out = sorted((json.loads(line) for line in lines), key=lambda r: r["id"])
     assert out == [r | {"n_chars": len(r["text"])} for r in rows]
+
+
+def test_a_ray_worker_that_is_killed_is_replaced(text_pool, tmp_path, ray_session):
+    marker = tmp_path / "killed"
+
+    @c.score
+    def deadly(text: str) -> int:
+        import signal
+
+        if not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return len(text)
+
+    plan = [c.read(text_pool), deadly, c.keep("deadly > 60", reason="short")]
+    result = quiet([*plan, c.write(tmp_path / "ray")], on="ray", workers=2)
+    assert marker.exists() and result.rows_in == 480
+    quiet([*plan, c.write(tmp_path / "local")], workers=1)
+    assert fingerprint(tmp_path / "ray") == fingerprint(tmp_path / "local")
