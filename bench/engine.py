@@ -116,7 +116,7 @@ def main() -> None:
             from curation.executors.ray import start
 
             began = time.perf_counter()
-            start(None, 2)
+            start(2)
             print(f"{'starting Ray (once)':<46}{time.perf_counter() - began:>9.3f}")
             run("ray", small, on="ray", workers=2)()
             pairs = [(timed(loop, 1), timed(run("ray", small, on="ray", workers=2), 1)) for _ in range(5)]

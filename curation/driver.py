@@ -86,7 +86,7 @@ def run(
     """Run a plan and return what it did.
 
     on: "local" (this machine; small inputs run in this process, larger ones in worker processes), "ray"
-        (a local Ray, or the cluster that RAY_ADDRESS names) or "ray://host:port".
+        (a local Ray, or the cluster that RAY_ADDRESS names).
     workers: processes, or CPUs of a local Ray; default: all cores.
     scores: "kept" skips scores of rows that an earlier keep removed; "all" scores every row.
     on_error: what becomes of a row a step raises on: "quarantine", "raise" or "null" (scores only).
@@ -101,8 +101,8 @@ def run(
     ):
         if value not in allowed:
             raise PlanError(f"{name}={value!r}: it is one of {', '.join(allowed)}")
-    if on not in ("local", "ray") and not on.startswith("ray://"):
-        raise PlanError(f"on={on!r}: it is 'local', 'ray', or a Ray address 'ray://host:port'")
+    if on not in ("local", "ray"):
+        raise PlanError(f"on={on!r}: it is 'local' or 'ray' (RAY_ADDRESS names a cluster)")
     options = Options(
         on, workers, scores, on_error, error_budget, progress, straggler_seconds, keep_work, funnel
     )
@@ -330,8 +330,7 @@ class _Run:
             else:
                 from curation.executors.ray import RayExecutor
 
-                address = self.options.on if self.options.on.startswith("ray://") else None
-                self.executors[key] = RayExecutor(address, self.options.workers, need)
+                self.executors[key] = RayExecutor(self.options.workers, need)
         return self.executors[key]
 
     def _slots(self) -> int:

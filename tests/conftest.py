@@ -17,7 +17,7 @@ def ray_session():
     ray = pytest.importorskip("ray", reason="ray is not installed")
     from curation.executors.ray import start
 
-    start(None, 2)
+    start(2)
     yield ray
     ray.shutdown()
 

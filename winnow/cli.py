@@ -76,7 +76,9 @@ def parser() -> argparse.ArgumentParser:
             "--set", action="append", default=[], metavar="NAME=VALUE", help="fill another ${NAME}"
         )
         if name == "run":
-            sub.add_argument("--on", default="local", help="local, ray, or ray://host:port (default: local)")
+            sub.add_argument(
+                "--on", default="local", help="local or ray; RAY_ADDRESS names a cluster (default: local)"
+            )
             sub.add_argument("--workers", type=int, help="processes or local Ray CPUs (default: all cores)")
             sub.add_argument("--scores", choices=["kept", "all"], default="kept",
                              help="all: score every row, also those an earlier keep removed")  # fmt: skip

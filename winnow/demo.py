@@ -34,7 +34,7 @@ def run_demo(out: Path, on: str, seeds: int, tracks: tuple[str, ...]) -> Path:
         from curation.executors.ray import start
 
         _say(f"starting Ray with {workers} CPUs on this machine")
-        start(None, workers)
+        start(workers)
     runs = {}
     for track in tracks:
         for arm in _arms(track, out, on, workers):
@@ -102,7 +102,7 @@ def _train_all(runs: dict[Arm, Path], out: Path, on: str, workers: int, seeds: i
     if on == "ray":
         from curation.executors.ray import RayExecutor
 
-        executor = RayExecutor(None, workers)
+        executor = RayExecutor(workers)
     else:
         from curation.executors.local import LocalExecutor
 

@@ -16,8 +16,8 @@ from curation.executors import Reply, call_packed, pack
 from curation.steps import Resources
 
 
-def start(address: str | None, workers: int | None) -> bool:
-    """Connect to a cluster, or start Ray on this machine. True if this call started it."""
+def start(workers: int | None) -> bool:
+    """Join the cluster that RAY_ADDRESS names, or start Ray on this machine. True if this call did either."""
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
@@ -25,9 +25,8 @@ def start(address: str | None, workers: int | None) -> bool:
     if ray.is_initialized():
         return False
     common: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-    address = address or os.environ.get("RAY_ADDRESS")
-    if address:
-        ray.init(address=address, **common)
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**common)
         return True
     ray.init(
         num_cpus=workers or os.cpu_count(),
@@ -41,10 +40,8 @@ def start(address: str | None, workers: int | None) -> bool:
 class RayExecutor:
     """Ray core tasks, or actors when `resources` asks for GPUs or a number of actors."""
 
-    def __init__(
-        self, address: str | None = None, workers: int | None = None, resources: Resources | None = None
-    ):
-        started = start(address, workers)
+    def __init__(self, workers: int | None = None, resources: Resources | None = None):
+        started = start(workers)
         import ray
 
         self._ray, self._started = ray, started

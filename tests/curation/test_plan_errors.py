@@ -112,7 +112,7 @@ def test_shape_of_the_plan(text_pool, tmp_path, no_work, plan, says):
     ("options", "says"),
     [
         ({"scores": "some"}, "kept, all"),
-        ({"on": "spark"}, "'local', 'ray'"),
+        ({"on": "spark"}, "'local' or 'ray'"),
         ({"on_error": "skip"}, "quarantine"),
     ],
 )
