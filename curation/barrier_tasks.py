@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,8 @@ import pyarrow.compute as pc
 
 from curation import storage
 from curation.manifest import Manifest, Record
-from curation.stage import ShardTask, committed, peak_memory, write_partitioned
+from curation.plan import decides
+from curation.stage import ShardTask, committed, peak_memory, work_batches, write_partitioned
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class BarrierWork:
 
     @property
     def rearrange(self) -> bool:
-        return not hasattr(self.barrier, "scatter")
+        return not decides(self.barrier)
 
     @property
     def partitions(self) -> list[int]:
@@ -119,7 +119,7 @@ def plan_barrier(
         pool_rows=pool[0],
         pool_bytes=pool[1],
     )
-    n_out = 0 if hasattr(barrier, "scatter") else barrier.layout(totals)
+    n_out = 0 if decides(barrier) else barrier.layout(totals)
     return BarrierWork(barrier, root, stage, stage_hash, tuple(shards), totals, n_out)
 
 
@@ -132,12 +132,9 @@ def reduce_partition(work: BarrierWork, partition: int, attempt: int = 1) -> Rec
         batches = [b for p, b, _ in shard.index if p == partition]
         if not batches or shard.summary is None:
             continue
-        with storage.open_read(manifest.path(*shard.summary.split("/"))) as file:
-            reader = pa.ipc.open_file(file)
-            for batch in batches:
-                table = pa.Table.from_batches([reader.get_batch(batch)])
-                number = pa.array(np.full(table.num_rows, shard.number, dtype=np.int32))
-                pieces.append(table.append_column("shard", number))
+        for batch in work_batches(manifest.path(*shard.summary.split("/")), batches):
+            number = pa.array(np.full(batch.num_rows, shard.number, dtype=np.int32))
+            pieces.append(pa.Table.from_batches([batch]).append_column("shard", number))
     result = work.barrier.reduce(pa.concat_tables(pieces).combine_chunks())
     outputs: list[dict[str, Any]] = []
     key = f"part-{partition:05d}"
@@ -177,7 +174,7 @@ def arrange_shard(work: BarrierWork, source: Record, attempt: int = 1) -> Record
     shard = next(s for s in work.shards if s.key == source["key"])
     first = sum(work.totals.rows[: shard.number])
     pieces: list[pa.Table] = []
-    for batch in _batches(manifest.path(*shard.data.split("/"))):
+    for batch in work_batches(manifest.path(*shard.data.split("/"))):
         target, key = work.barrier.assign(batch.column("id"), first, work.totals, work.n_out)
         first += batch.num_rows
         table = pa.Table.from_batches([batch])
@@ -196,13 +193,6 @@ def arrange_shard(work: BarrierWork, source: Record, attempt: int = 1) -> Record
     record["summary_index"] = index
     manifest.record_done(record)
     return record
-
-
-def _batches(url: str) -> Iterator[pa.RecordBatch]:
-    with storage.open_read(url) as file:
-        reader = pa.ipc.open_file(file)
-        for number in range(reader.num_record_batches):
-            yield reader.get_batch(number)
 
 
 def _record(

@@ -191,7 +191,7 @@ class _Run:
             for executor in self.executors.values():
                 executor.close()
         if not self.options.keep_work:
-            self._remove_work()
+            self.manifest.remove_work()
         self.manifest.clear_tmp()
         report = make_report(
             self.plan, self.shards, self.stage_records, self.barriers, self.write,
@@ -375,11 +375,6 @@ class _Run:
                 self.manifest.forget(stage, stage_hash)
                 storage.remove(self.manifest.path("_winnow", "stages", f"{stage}.json"))
 
-    def _remove_work(self) -> None:
-        for stage in self.manifest.stages():
-            for url in _work_files(self.manifest, stage):
-                storage.remove(url)
-
 
 class _TaskLoop:
     """Keep a bounded number of tasks in flight until each has an answer."""
@@ -473,13 +468,6 @@ def _source_identity(task: ShardTask) -> Any:
     from curation.stage import describe
 
     return describe(task.source)
-
-
-def _work_files(manifest: Manifest, stage: str) -> list[str]:
-    try:
-        return [f.url for f in storage.list_files(manifest.path("_winnow", "work", stage))]
-    except FileNotFoundError:
-        return []
 
 
 def _canonical(url: str) -> str:

@@ -84,7 +84,7 @@ def read_report(run_dir: str) -> dict[str, Any]:
         report = orjson.loads(storage.read_bytes(url))
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"{run_dir} holds no _winnow/report.json: it is not the directory of a finished run "
+            f"{run_dir} holds no finished run: there is no _winnow/report.json "
             "(run the plan to its end, or resume it, and render again)"
         ) from None
     except orjson.JSONDecodeError as error:

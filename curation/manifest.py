@@ -122,6 +122,11 @@ class Manifest:
                 found[info.name.removesuffix(".json")] = value["hash"]
         return found
 
+    def remove_work(self) -> None:
+        """Remove the rows and summaries between stages; a later run starts over."""
+        for info in _files(self.path("_winnow", "work")):
+            storage.remove(info.url)
+
     def clear_tmp(self) -> None:
         """Remove what killed attempts left behind."""
         if self.tmp is not None:

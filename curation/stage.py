@@ -24,7 +24,7 @@ import xxhash
 from curation import apply, storage
 from curation.errors import ShardError
 from curation.manifest import Manifest, Record
-from curation.plan import Op, Types
+from curation.plan import Op, Types, decides
 
 EXAMPLES = 6  # removed rows shown per reason and shard
 _SNIPPET = 300
@@ -60,8 +60,8 @@ class StageSpec:
     @property
     def side_car(self) -> bool:
         """Whether rows are scored or can be dropped here, so that a side-car has something to say."""
-        decides = self.before is not None and hasattr(self.before.step, "apply")
-        return bool(self.scores) or decides or any(op.kind in ("keep", "transform") for op in self.ops)
+        decided = self.before is not None and decides(self.before.step)
+        return bool(self.scores) or decided or any(op.kind in ("keep", "transform") for op in self.ops)
 
 
 @dataclass(frozen=True)
@@ -443,7 +443,7 @@ class _ShardRun:
         start = time.perf_counter()
         count = self.counts.setdefault(op.index, _Counts())
         count.rows_in += batch.num_rows
-        if not hasattr(op.step, "apply"):  # a rearrangement has already happened
+        if not decides(op.step):  # a rearrangement has already happened
             count.rows_out += batch.num_rows
             return batch, rows, verdicts
         kept, columns = op.step.apply(
@@ -687,12 +687,17 @@ def write_partitioned(
     return index
 
 
+def work_batches(url: str, chosen: list[int] | None = None) -> Iterator[pa.RecordBatch]:
+    """Batches of a work file: all of them, or those with these numbers."""
+    with storage.open_read(url) as file:
+        reader = pa.ipc.open_file(file)
+        for number in range(reader.num_record_batches) if chosen is None else chosen:
+            yield reader.get_batch(number)
+
+
 def _in_order(source: list[tuple[str, list[int] | None]]) -> Iterator[pa.RecordBatch]:
     for url, chosen in source:
-        with storage.open_read(url) as file:
-            reader = pa.ipc.open_file(file)
-            for number in range(reader.num_record_batches) if chosen is None else chosen:
-                yield reader.get_batch(number)
+        yield from work_batches(url, chosen)
 
 
 def _merged(source: list[tuple[str, list[int] | None]]) -> Iterator[pa.RecordBatch]:

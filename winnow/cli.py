@@ -204,13 +204,9 @@ def _recipes(arguments: argparse.Namespace) -> None:
 
 
 def _funnel(arguments: argparse.Namespace) -> None:
-    from curation.funnel import render, table
-    from curation.manifest import Manifest
+    from curation.funnel import read_report, render, table
 
-    report = Manifest(arguments.run_dir).read_json("_winnow", "report.json")
-    if report is None:
-        raise FileNotFoundError(f"{arguments.run_dir} holds no finished run (no _winnow/report.json)")
-    print(table(report))
+    print(table(read_report(arguments.run_dir)))
     print(f"page: {render(arguments.run_dir, arguments.out)}")
 
 

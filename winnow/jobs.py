@@ -14,19 +14,13 @@ def data_folder(place: str | Path) -> Path:
     return inside if inside.is_dir() else Path(place)
 
 
-def read_report(run_dir: str | Path) -> dict[str, Any]:
-    """The report of a finished run. FileNotFoundError if there is none."""
-    path = Path(run_dir) / "_winnow" / "report.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{run_dir} holds no finished run ({path} is missing)")
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def dataset_facts(
     run_dir: str | Path, result_file: str | Path, recipe_file: str | Path | None
 ) -> dict[str, Any]:
     """The `dataset` part of a result file: sizes of pool and subset, and links relative to the result."""
-    report, here = read_report(run_dir), Path(result_file).parent
+    from curation.funnel import read_report
+
+    report, here = read_report(str(run_dir)), Path(result_file).parent
     text = report["input"]["text_bytes"] > 0 and report["output"]["files"][0]["url"].endswith("parquet")
     of, unit = ("text_bytes", "text bytes") if text else ("rows", "rows")
     funnel = Path(run_dir) / "funnel.html"

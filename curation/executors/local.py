@@ -130,11 +130,6 @@ class LocalExecutor:
             worker.process.kill()
             worker.process.wait()
 
-    @property
-    def pids(self) -> list[int]:
-        """Process ids of the workers there are now."""
-        return [w.process.pid for w in self._pool]
-
     def abandon(self) -> None:
         self._waiting.clear()
         for worker in [w for w in self._pool if w.ticket is not None]:
