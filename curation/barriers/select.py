@@ -73,7 +73,7 @@ class Select(Decide):
             "tie": pa.array(tie),
         }
         if self.by == "bytes":
-            table["bytes"] = _sizes(batch, self.bytes_column)
+            table["bytes"] = row_sizes(batch, self.bytes_column)
         return pa.table(table)
 
     def reduce(self, part: pa.Table) -> pa.Table:
@@ -227,7 +227,8 @@ def score_of(key: int) -> float:
     return float(bits.view(np.float64)[0])
 
 
-def _sizes(batch: pa.RecordBatch, column: str | None) -> pa.Array:
+def row_sizes(batch: pa.RecordBatch, column: str | None) -> pa.Array:
+    """Bytes of each row: of `text`, or what `column` says."""
     if column is None:
         sizes = pc.binary_length(batch.column("text")).cast(pa.int64())
     else:
@@ -248,6 +249,7 @@ def top_fraction(
     bytes: int | None = None,
     bytes_column: str | None = None,
     compat: str | None = None,
+    quantile: str = "exact",
     reason: str = "quality",
     partitions: int = 16,
 ) -> Select:
@@ -261,6 +263,9 @@ def top_fraction(
     bytes_column: sizes to add up instead of the UTF-8 bytes of `text`.
     compat: "datacomp" keeps every row that scores at least as much as the row at place int(n · fraction) of
         the ranking, as DataComp's baselines do: one row more, and all ties with it.
+    quantile: "exact" ranks every row; "streaming" finds the threshold in a histogram, with bins 1/4096 of a
+        power of two wide: a few hundred kilobytes for any pool, and never more rows than asked for, but
+        fewer by up to what lies in one bin (the report counts them). Equal scores stay or leave together.
 
     Equal scores are ordered by a hash of the id. Rows without a score (null, NaN) rank last. The report holds
     the threshold: the lowest score that was kept.
@@ -275,6 +280,15 @@ def top_fraction(
     )
     require(bytes_column is None or by == "bytes", "top_fraction: bytes_column goes with by='bytes'")
     require(partitions >= 1, f"top_fraction: partitions is {partitions}; it must be 1 or more")
+    require(
+        quantile in ("exact", "streaming"),
+        f"top_fraction: quantile is {quantile!r}; it is 'exact' or 'streaming'",
+    )
+    if quantile == "streaming":
+        from curation.barriers.streaming import StreamingSelect
+
+        require(compat is None, "top_fraction: compat goes with quantile='exact'")
+        return StreamingSelect(column, fraction, rows, bytes, by, of, bytes_column, None, 0, reason)
     return Select(column, fraction, rows, bytes, by, of, bytes_column, compat, 0, reason, partitions)
 
 

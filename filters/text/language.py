@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 import curation as c
 from filters.text import fasttext_model
@@ -40,23 +41,31 @@ def find_model(path: str | None = None) -> str:
 class Language(c.Model):
     """Most likely language of the text: ``language`` (ISO 639 code) and ``language_score`` (its probability).
 
-    ``max_chars``: only that many code points of the text are read (0: all of it, as DCLM and datatrove do).
+    ``max_chars``: only that many code points of the text are read (0: all of it, as DCLM and datatrove do);
+    ``language_truncated`` says of each row whether there were more.
     ``path``: the model; see ``find_model``. Newlines count as spaces. Blank text and null give null twice.
     """
 
     max_chars: int = 2000
     path: str | None = None
     inputs = ("text",)
-    outputs = {"language": pa.string(), "language_score": pa.float32()}
+    outputs = {"language": pa.string(), "language_score": pa.float32(), "language_truncated": pa.bool_()}
     uses = ("filters.text.fasttext_model",)
 
     def setup(self) -> None:
         object.__setattr__(self, "_model", fasttext_model.load(find_model(self.path)))
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
-        lines = fasttext_model.one_line(batch.column("text"), self.max_chars)
+        text = batch.column("text")
+        lines = fasttext_model.one_line(text, self.max_chars)
         labels, scores = fasttext_model.top_labels(self._model, lines.to_pylist())
-        return {"language": pa.array(labels, pa.string()), "language_score": pa.array(scores, pa.float32())}
+        # a slice ends between characters, so only a cut one has fewer bytes
+        cut = pc.less(pc.binary_length(lines), pc.binary_length(text))
+        return {
+            "language": pa.array(labels, pa.string()),
+            "language_score": pa.array(scores, pa.float32()),
+            "language_truncated": cut,
+        }
 
 
 language = Language

@@ -174,6 +174,9 @@ def test_language_reads_only_max_chars():
     step.setup()
     out = step(pa.record_batch({"text": [PROSE[:60] + " und dann kam der Sturm über das Dorf" * 50]}))
     assert out["language"].to_pylist() == ["en"]
+    assert out["language_truncated"].to_pylist() == [True]
+    whole = step(pa.record_batch({"text": pa.array([PROSE[:59] + "é", PROSE[:61], None], pa.string())}))
+    assert whole["language_truncated"].to_pylist() == [False, True, None]
 
 
 def test_a_missing_language_model_says_how_to_get_it(tmp_path, monkeypatch):
