@@ -24,11 +24,13 @@ import xxhash
 from curation import apply, storage
 from curation.errors import ShardError
 from curation.manifest import Manifest, Record
+from curation.ordered import OrderedParquet
 from curation.plan import Op, Types, decides
 
 EXAMPLES = 6  # removed rows shown per reason and shard
 _SNIPPET = 300
 _IMAGE_LIMIT = 24_000
+_SUMMARY_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -171,11 +173,9 @@ class _ShardRun:
         self.bad_by_error: dict[str, int] = {}
         self.bad_samples: list[str] = []
         self.kept_examples: list[dict[str, Any]] = []
-        self.side: list[pa.Table] = []
-        self.side_rows: list[np.ndarray] = []
-        self.removed: list[pa.Table] = []
-        self.removed_rows: list[np.ndarray] = []
-        self.summaries: list[pa.Table] = []
+        self.side: OrderedParquet | None = None
+        self.removed: OrderedParquet | None = None
+        self.summary: _Summary | None = None
         self.text_in = self.text_out = 0
         self.rows_in = self.rows_out = self.next_row = 0
         self.scatter_seconds = 0.0
@@ -205,23 +205,33 @@ class _ShardRun:
         suffix = {None: "arrow", "wds": "tar"}.get(spec.write_format, spec.write_format)
         folder = f"work/{spec.stage}" if spec.write_format is None else "data"
         name = f"_winnow/{folder}/{task.key}.{suffix}" if folder != "data" else f"data/{task.key}.{suffix}"
-        with committed(self.manifest, name, outputs) as file:
-            writer = self._writer(file)
+        index: list[list[int]] | None = None
+        with contextlib.ExitStack() as files:  # what is opened last, the rows, is committed first
+            self.removed = self._open_removed(files)
+            self.side = self._open_side(files, outputs)
+            self.summary = self._open_summary(files, outputs)
+            writer = self._writer(files.enter_context(committed(self.manifest, name, outputs)))
             for batch in self._source():
                 out = self._process(batch)
+                for ordered in (self.side, self.removed):
+                    if ordered is not None:
+                        ordered.flush()
                 if out.num_rows:
                     writer.write(out.select(self.out_schema.names))
                     self.rows_out += out.num_rows
                     self._keep_examples(out)
-                    if spec.after is not None:
+                    if self.summary is not None:
                         self._summarise(out)
                     self.text_out += text_bytes(out)
-            writer.close()
+            for made in (writer, self.side, self.removed):
+                if made is not None:
+                    made.close()
+            if self.summary is not None:
+                index = self.summary.close()
             self._check()  # before anything appears under its name
         outputs[0]["rows"] = self.rows_out
-        self._write_side(outputs)
-        self._write_removed(outputs)
-        index = self._write_summary(outputs)
+        if self.side is not None:
+            next(o for o in outputs if o["url"].startswith("scores/"))["rows"] = self.side.rows
         if self.bad_lines:
             with committed(self.manifest, f"_winnow/bad/{spec.stage}/{task.key}.jsonl", outputs) as file:
                 file.write(b"".join(self.bad_lines))
@@ -564,7 +574,7 @@ class _ShardRun:
         quarantined = self.read_counts.quarantined + sum(c.quarantined for c in self.counts.values())
         self.read_counts.rows_in = self.rows_in
         self.read_counts.rows_out = self.rows_in - self.read_counts.quarantined
-        side = sum(t.num_rows for t in self.side)
+        side = 0 if self.side is None else self.side.rows
         where = f"{describe(self.task.source)['url']} (stage {spec.stage})"
         if self.rows_in + added != self.rows_out + dropped + quarantined:
             raise ShardError(
@@ -593,74 +603,53 @@ class _ShardRun:
 
     # --------------------------------------------------------------------------------------- other outputs
 
-    def _side_car(self, batch: pa.RecordBatch, rows: np.ndarray, why: str | None) -> None:
-        if not self.spec.side_car or not batch.num_rows:
-            return
-        columns: dict[str, pa.Array] = {"id": batch.column("id")}
-        present = set(batch.schema.names)
-        for name, kind in self.spec.scores.items():
-            columns[name] = batch.column(name) if name in present else pa.nulls(batch.num_rows, kind)
-        columns["dropped_by"] = (
-            pa.array([why] * batch.num_rows, pa.string()) if why else pa.nulls(batch.num_rows, pa.string())
-        )
-        self.side.append(pa.table(columns))
-        self.side_rows.append(rows)
-
-    def _write_side(self, outputs: list[dict[str, Any]]) -> None:
+    def _open_side(self, files: contextlib.ExitStack, outputs: list[dict[str, Any]]) -> OrderedParquet | None:
         if not self.spec.side_car:
-            return
+            return None
         schema = pa.schema([("id", pa.string()), *self.spec.scores.items(), ("dropped_by", pa.string())])
-        table = _sorted(self.side, self.side_rows, schema)
-        self._write_parquet(f"scores/{self.spec.stage}/{self.task.key}.parquet", table, outputs)
+        name = f"scores/{self.spec.stage}/{self.task.key}.parquet"
+        return OrderedParquet(files.enter_context(committed(self.manifest, name, outputs)), schema)
+
+    def _open_removed(self, files: contextlib.ExitStack) -> OrderedParquet | None:
+        if self.spec.removed is None:
+            return None
+        everything = self.spec.schema_in | self.spec.schema_out | self.spec.scores
+        url = storage.join(self.spec.removed, self.spec.stage, f"{self.task.key}.parquet")
+        schema = pa.schema([*everything.items(), ("dropped_by", pa.string())])
+        return OrderedParquet(files.enter_context(storage.atomic_write(url)), schema)
+
+    def _open_summary(self, files: contextlib.ExitStack, outputs: list[dict[str, Any]]) -> _Summary | None:
+        if self.spec.after is None:
+            return None
+        name = f"_winnow/work/{self.spec.stage}/{self.task.key}.summary.arrow"
+        return _Summary(files.enter_context(committed(self.manifest, name, outputs)))
+
+    def _side_car(self, batch: pa.RecordBatch, rows: np.ndarray, why: str | None) -> None:
+        if self.side is not None and batch.num_rows:
+            self.side.add(_columns(batch, self.side.schema, why), rows)
 
     def _remove(self, batch: pa.RecordBatch, rows: np.ndarray, why: str) -> None:
-        if self.spec.removed is not None and batch.num_rows:
-            table = pa.Table.from_batches([batch])
-            self.removed.append(
-                table.append_column("dropped_by", pa.array([why] * batch.num_rows, pa.string()))
-            )
-            self.removed_rows.append(rows)
-
-    def _write_removed(self, outputs: list[dict[str, Any]]) -> None:
-        if self.spec.removed is None:
-            return
-        everything = self.spec.schema_in | self.spec.schema_out | self.spec.scores
-        schema = pa.schema([*everything.items(), ("dropped_by", pa.string())])
-        tables = []
-        for table in self.removed:
-            present = set(table.schema.names)
-            columns = {
-                f.name: table.column(f.name) if f.name in present else pa.nulls(table.num_rows, f.type)
-                for f in schema
-            }
-            tables.append(pa.table(columns, schema=schema))
-        url = storage.join(self.spec.removed, self.spec.stage, f"{self.task.key}.parquet")
-        table = _sorted(tables, self.removed_rows, schema)
-        with storage.atomic_write(url) as raw:
-            _parquet(raw, table)
-
-    def _write_parquet(self, relative: str, table: pa.Table, outputs: list[dict[str, Any]]) -> None:
-        with committed(self.manifest, relative, outputs) as file:
-            _parquet(file, table)
-        outputs[-1]["rows"] = table.num_rows
+        if self.removed is not None and batch.num_rows:
+            self.removed.add(_columns(batch, self.removed.schema, why), rows)
 
     def _summarise(self, out: pa.RecordBatch) -> None:
+        assert self.summary is not None
         first = self.rows_out - out.num_rows
         start = time.perf_counter()
         table = self.spec.after.scatter(out)
         at = table.column_names.index("index")
         row = pc.add(table.column("index").cast(pa.int64()), first)
-        self.summaries.append(table.set_column(at, "row", row))
+        self.summary.add(table.set_column(at, "row", row))
         self.scatter_seconds += time.perf_counter() - start
 
-    def _write_summary(self, outputs: list[dict[str, Any]]) -> list[list[int]] | None:
-        """Summary rows as one work file with a batch per partition; returns [[partition, batch, rows], …]."""
-        if self.spec.after is None or not self.summaries:
-            return None if self.spec.after is None else []
-        table = pa.concat_tables(self.summaries).combine_chunks()
-        order = pc.sort_indices(table, sort_keys=[("partition", "ascending"), ("row", "ascending")])
-        name = f"_winnow/work/{self.spec.stage}/{self.task.key}.summary.arrow"
-        return write_partitioned(self.manifest, name, table.take(order), "partition", outputs)
+
+def _columns(batch: pa.RecordBatch, schema: pa.Schema, why: str | None) -> dict[str, pa.Array]:
+    """Those of a batch that a side file has, and what became of its rows."""
+    named = dict(zip(batch.schema.names, batch.columns, strict=True))
+    found = {name: named[name] for name in schema.names if name in named}
+    if why is not None:
+        found["dropped_by"] = pa.array([why] * batch.num_rows, pa.string())
+    return found
 
 
 # ---------------------------------------------------------------------------------------------- work files
@@ -670,20 +659,64 @@ def _work_writer(file: Any, schema: pa.Schema) -> Any:
     return pa.ipc.new_file(file, schema, options=pa.ipc.IpcWriteOptions(compression="lz4"))
 
 
-def write_partitioned(
-    manifest: Manifest, relative: str, table: pa.Table, column: str, outputs: list[dict[str, Any]]
-) -> list[list[int]]:
-    """A table sorted by an integer column as a work file, one batch per value: [[value, batch, rows], …]."""
+class _Summary:
+    """A shard's summary rows for a barrier, in a work file: sorted by partition, some megabytes at a time."""
+
+    def __init__(self, file: Any):
+        self._file, self._number = file, 0
+        self._writer: Any = None
+        self._waiting: list[pa.Table] = []
+        self._bytes = 0
+        self._index: list[list[int]] = []
+
+    def add(self, table: pa.Table) -> None:
+        self._waiting.append(table)
+        self._bytes += table.nbytes
+        if self._bytes >= _SUMMARY_BYTES:
+            self._flush()
+
+    def close(self) -> list[list[int]]:
+        """[[partition, batch, rows], …]; a partition may have several batches."""
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+        return self._index
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        table = pa.concat_tables(self._waiting).combine_chunks()
+        self._waiting, self._bytes = [], 0
+        order = pc.sort_indices(table, sort_keys=[("partition", "ascending"), ("row", "ascending")])
+        table = table.take(order)
+        if self._writer is None:
+            self._writer = _work_writer(self._file, table.drop_columns(["partition"]).schema)
+        for value, part in _parts(table, "partition"):
+            self._writer.write_batch(part)
+            self._index.append([value, self._number, part.num_rows])
+            self._number += 1
+
+
+def _parts(table: pa.Table, column: str) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """(value, its rows without the column) of a table that is sorted by an integer column."""
     values = table.column(column).to_numpy()
     starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]]) if len(values) else np.zeros(0, dtype=int)
     stops = np.r_[starts[1:], len(values)] if len(values) else starts
     body = table.drop_columns([column])
+    for start, stop in zip(starts, stops, strict=True):
+        yield int(values[start]), body.slice(start, stop - start).combine_chunks().to_batches()[0]
+
+
+def write_partitioned(
+    manifest: Manifest, relative: str, table: pa.Table, column: str, outputs: list[dict[str, Any]]
+) -> list[list[int]]:
+    """A table sorted by an integer column as a work file, one batch per value: [[value, batch, rows], …]."""
     index = []
-    with committed(manifest, relative, outputs) as file, _work_writer(file, body.schema) as writer:
-        for number, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-            part = body.slice(start, stop - start).combine_chunks()
-            writer.write_batch(part.to_batches()[0])
-            index.append([int(values[start]), number, int(stop - start)])
+    schema = table.drop_columns([column]).schema
+    with committed(manifest, relative, outputs) as file, _work_writer(file, schema) as writer:
+        for number, (value, part) in enumerate(_parts(table, column)):
+            writer.write_batch(part)
+            index.append([value, number, part.num_rows])
     return index
 
 
@@ -712,20 +745,6 @@ def _merged(source: list[tuple[str, list[int] | None]]) -> Iterator[pa.RecordBat
     for start in range(0, len(order), step):
         part = table.take(order.slice(start, step)).combine_chunks()
         yield from part.to_batches()
-
-
-def _sorted(tables: list[pa.Table], rows: list[np.ndarray], schema: pa.Schema) -> pa.Table:
-    if not tables:
-        return schema.empty_table()
-    table = pa.concat_tables([t.cast(schema) if t.schema != schema else t for t in tables])
-    return table.take(pa.array(np.argsort(np.concatenate(rows), kind="stable"))).combine_chunks()
-
-
-def _parquet(file: Any, table: pa.Table) -> None:
-    import pyarrow.parquet as pq
-
-    labels = [f.name for f in table.schema if pa.types.is_string(f.type) and f.name != "id"]
-    pq.write_table(table, file, compression="zstd", row_group_size=65_536, use_dictionary=labels)
 
 
 # ------------------------------------------------------------------------------------------------- helpers

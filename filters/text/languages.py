@@ -25,7 +25,8 @@ import yaml
 
 import curation as c
 from curation.errors import suggest
-from filters.text.gopher import QUALITY_TYPE, _check_words, _rules, gopher_scores
+from filters.text.gopher import gopher_scores
+from filters.text.scan import QUALITY_TYPE, check_words, source_of_rules
 
 TABLE = Path(__file__).with_name("languages.yaml")
 STOP_WORDS = Path(__file__).with_name("stop_words.yaml")
@@ -141,11 +142,11 @@ class GopherMultilingual(c.Model):
     uses = ("filters.text.gopher",)
 
     def __post_init__(self) -> None:
-        _check_words(self.words)
+        check_words(self.words)
 
     @property
     def identity(self) -> Any:
-        return [super().identity, _content(self.table), _rules()]
+        return [super().identity, _content(self.table), source_of_rules()]
 
     def __call__(self, batch: pa.RecordBatch) -> pa.Array:
         table = load(self.table)
