@@ -45,6 +45,8 @@ _WHERE = {
     "plan_hash": "plan",
     "explain": "preview",
     "check": "preview",
+    "Trace": "tracing",
+    "trace": "tracing",
     "Result": "driver",
     "run": "driver",
     "load_plan": "plan_file",
