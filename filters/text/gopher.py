@@ -17,46 +17,15 @@ joined without a space, so that "a bc" would equal "ab c".
 
 from __future__ import annotations
 
-import functools
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 import curation as c
-from filters.text import codepoints
-from filters.text.buffers import utf8
+from filters.text.scan import QUALITY_TYPE, REPETITION_TYPE, check_words, scan_scores, source_of_rules
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
-WORDS = ("unicode", "tokens", "whitespace")
-
-QUALITY_TYPE = pa.struct(
-    [
-        ("n_words", pa.int64()),
-        ("n_tokens", pa.int64()),
-        ("mean_word_length", pa.float64()),
-        ("hash_ratio", pa.float64()),
-        ("ellipsis_ratio", pa.float64()),
-        ("bullet_line_ratio", pa.float64()),
-        ("ellipsis_line_ratio", pa.float64()),
-        ("alpha_word_ratio", pa.float64()),
-        ("n_stop_words", pa.int64()),
-    ]
-)
-REPETITION_TYPE = pa.struct(
-    [
-        ("n_chars", pa.int64()),
-        ("dup_para_frac", pa.float64()),
-        ("dup_para_char_frac", pa.float64()),
-        ("dup_line_frac", pa.float64()),
-        ("dup_line_char_frac", pa.float64()),
-        *((f"top_{n}_gram", pa.float64()) for n in (2, 3, 4)),
-        *((f"dup_{n}_gram", pa.float64()) for n in (5, 6, 7, 8, 9, 10)),
-    ]
-)
 
 
 def gopher_scores(
@@ -83,78 +52,8 @@ def gopher_scores(
 
     Raises TypeError for a column that is not text, ValueError for an unknown ``words``.
     """
-    from filters.text import kernels
-
-    if isinstance(text, pa.ChunkedArray):
-        text = text.combine_chunks()
-    column = utf8(text)
-    table = codepoints.load(symbols)
-    given = utf8(pa.array([], pa.string()))
-    given_docs = np.zeros(1, np.int64)
-    if isinstance(words, pa.ListArray | pa.LargeListArray):
-        if len(words) != len(text):
-            raise ValueError(
-                f"words: {len(words)} lists for {len(text)} texts; one list of words per text is needed"
-            )
-        given, given_docs = utf8(words.values), np.asarray(words.offsets).astype(np.int64)
-        mode = kernels.NOTHING
-    elif words in WORDS:
-        mode = {"unicode": kernels.UNICODE, "tokens": kernels.TOKENS, "whitespace": kernels.WHITESPACE}[words]
-    else:
-        raise ValueError(
-            f"words={words!r}: expected one of {', '.join(map(repr, WORDS))}, or a list<string> column"
-        )
-    stops, shift = _stop_table(stop_words if quality else (), table)
-    n = len(text)
-    quality_rows = np.empty((n if quality else 0, len(kernels.QUALITY)))
-    repetition_rows = np.empty((n if repetition else 0, len(kernels.REPETITION)))
-    kernels.gopher(
-        column.data, column.offsets, mode, given.data, given.offsets, given_docs, table.pages, table.classes,
-        stops, shift, quality, repetition, quality_rows, repetition_rows,
-    )  # fmt: skip
-    out = {}
-    if quality:
-        out["gopher"] = _struct(quality_rows, QUALITY_TYPE, text)
-    if repetition:
-        out["repetition"] = _struct(repetition_rows, REPETITION_TYPE, text)
-    return out
-
-
-def _stop_table(stop_words: tuple[str, ...], table: codepoints.Classes) -> tuple[np.ndarray, np.uint64]:
-    """Open-addressing table of token hashes, a quarter full at most, and the shift from hash to slot."""
-    from filters.text import kernels
-
-    bits = 3
-    while (1 << bits) < 4 * len(stop_words):
-        bits += 1
-    slots = np.zeros(1 << bits, np.uint64)
-    if stop_words:
-        column = utf8(pa.array(stop_words, pa.string()))
-        for value in kernels.token_hashes(column.data, column.offsets, table.pages, table.classes):
-            slot = int(value) >> (64 - bits)
-            while slots[slot] not in (0, value):
-                slot = (slot + 1) % len(slots)
-            slots[slot] = value
-    return slots, np.uint64(64 - bits)
-
-
-def _struct(rows: np.ndarray, kind: pa.StructType, text: pa.Array) -> pa.StructArray:
-    columns = [
-        pa.array(
-            np.ascontiguousarray(rows[:, i]).astype(field.type.to_pandas_dtype(), copy=False), field.type
-        )
-        for i, field in enumerate(kind)
-    ]
-    mask = text.is_null() if text.null_count else None
-    return pa.StructArray.from_arrays(columns, fields=list(kind), mask=mask)
-
-
-@functools.cache
-def _rules() -> str:
-    """Hash of the files that the scores come from, whether or not they have been loaded."""
-    here = Path(__file__)
-    files = (here.with_name(name) for name in ("kernels.py", "codepoints.py", "codepoints.txt"))
-    return hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=16).hexdigest()
+    families = ("quality",) * quality + ("repetition",) * repetition
+    return scan_scores(text, families, words=words, stop_words=stop_words, symbols=symbols)
 
 
 @dataclass(frozen=True)
@@ -167,11 +66,11 @@ class Gopher(c.Model):
     outputs = {"gopher": QUALITY_TYPE, "repetition": REPETITION_TYPE}
 
     def __post_init__(self) -> None:
-        _check_words(self.words)
+        check_words(self.words)
 
     @property
     def identity(self) -> Any:
-        return [super().identity, _rules()]
+        return [super().identity, source_of_rules()]
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         return dict(gopher_scores(batch.column("text"), words=self.words, stop_words=tuple(self.stop_words)))
@@ -187,11 +86,11 @@ class GopherQuality(c.Model):
     outputs = {"gopher": QUALITY_TYPE}
 
     def __post_init__(self) -> None:
-        _check_words(self.words)
+        check_words(self.words)
 
     @property
     def identity(self) -> Any:
-        return [super().identity, _rules()]
+        return [super().identity, source_of_rules()]
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         text, stop_words = batch.column("text"), tuple(self.stop_words)
@@ -207,19 +106,14 @@ class GopherRepetition(c.Model):
     outputs = {"repetition": REPETITION_TYPE}
 
     def __post_init__(self) -> None:
-        _check_words(self.words)
+        check_words(self.words)
 
     @property
     def identity(self) -> Any:
-        return [super().identity, _rules()]
+        return [super().identity, source_of_rules()]
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         return dict(gopher_scores(batch.column("text"), words=self.words, quality=False))
-
-
-def _check_words(words: Any) -> None:
-    if words not in WORDS:
-        raise ValueError(f"words={words!r}: expected one of {', '.join(map(repr, WORDS))}")
 
 
 gopher = Gopher

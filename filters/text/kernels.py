@@ -4,11 +4,12 @@
 
 * per token: a 64-bit hash and its length in code points (``word_hash``, ``word_chars``);
 * per line (maximal run without ``\\n``) and per paragraph (runs parted by two or more ``\\n``, outer white
-  space stripped): the same two numbers;
+  space stripped): the same two numbers; per line also ``line_flags``: does it hold more than white space, and
+  is its last character one of the stop characters (class flag TERMINAL);
 * counts that any rule family can read (``COUNTS``).
 
-Rule families (``gopher_quality``, ``gopher_repetition``) turn those into scores and never look at the bytes
-again. Equality of words, lines and paragraphs is equality of 64-bit hashes.
+Rule families (``gopher_quality``, ``gopher_repetition``, ``fineweb_quality``) turn those into scores and
+never look at the bytes again. Equality of words, lines and paragraphs is equality of 64-bit hashes.
 
 Duplicate n-grams, n = 2…10, need one hash-table pass over all words (n = 2). After it, position i can hold a
 repeated (n+1)-gram only if repeated n-grams start at i and i+1, and then the pair of their identities *is*
@@ -36,6 +37,11 @@ from filters.text.codepoints import (
     SPACE,
     WORD,
 )
+
+# A class flag beside those of ``codepoints``: the character ends a line as a sentence would.
+TERMINAL = 512
+# Flags of a line.
+NOT_BLANK, ENDS_WELL = 1, 2
 
 # How tokens are cut.
 UNICODE, TOKENS, WHITESPACE, WHOLE, NOTHING = range(5)
@@ -86,6 +92,7 @@ REPETITION = (
     "dup_9_gram",
     "dup_10_gram",
 )
+FINEWEB = ("n_lines", "line_punct_ratio", "short_line_ratio", "char_dup_ratio", "newline_ratio")
 
 _U = np.uint64
 _SEED = _U(0xCBF29CE484222325)
@@ -118,7 +125,7 @@ def _chain(h, atom):
 
 
 @njit(cache=True, nogil=True)
-def _decode(b0, b1, b2, b3):
+def decode(b0, b1, b2, b3):
     """Code point and size of the character of these bytes (0 past the end); U+FFFD of size 1 if malformed."""
     b0, b1, b2, b3 = np.int64(b0), np.int64(b1), np.int64(b2), np.int64(b3)
     if b0 < 0x80:
@@ -152,6 +159,7 @@ def scan(
     word_chars,
     line_hash,
     line_chars,
+    line_flags,
     para_hash,
     para_chars,
     counts,
@@ -195,6 +203,8 @@ def scan(
     n_lines = np.int64(0)
     line = _SEED
     line_from = np.int64(0)
+    solid = np.int64(0)  # NOT_BLANK once it holds more than white space
+    last = np.int64(0)  # class of its last character; 0 for white space
     # the paragraph; solid_* is its state at the last character that is not white space
     n_paras = np.int64(0)
     para = _SEED
@@ -217,7 +227,7 @@ def scan(
                 b1 = data[i + 1] if i + 1 < end else np.uint8(0)
                 b2 = data[i + 2] if i + 2 < end else np.uint8(0)
                 b3 = data[i + 3] if i + 3 < end else np.uint8(0)
-                cp, size = _decode(b, b1, b2, b3)
+                cp, size = decode(b, b1, b2, b3)
                 c = np.int64(classes[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)])
         else:
             cp = np.int64(-1)
@@ -238,7 +248,7 @@ def scan(
                 b1 = data[j + 1] if j + 1 < end else np.uint8(0)
                 b2 = data[j + 2] if j + 2 < end else np.uint8(0)
                 b3 = data[j + 3] if j + 3 < end else np.uint8(0)
-                acp, _ = _decode(data[j], b1, b2, b3)
+                acp, _ = decode(data[j], b1, b2, b3)
                 after = np.int64(classes[(np.int64(pages[acp >> 8]) << 8) | (acp & 255)])
                 if cp == _APOSTROPHE or cp == _QUOTE:
                     goes_on = (before & ALPHA) != 0 and (after & ALPHA) != 0 and (after & KIND) == WORD
@@ -281,6 +291,8 @@ def scan(
                 elif atom_cp == _HASH:
                     counts[N_HASH] += run
             fresh = False
+            solid = np.int64(NOT_BLANK)
+            last = before
             atom = _mix(atom)
             line = _chain(line, atom)
             if para_from < 0:
@@ -371,6 +383,9 @@ def scan(
                 return False
             line_hash[n_lines] = line
             line_chars[n_lines] = n_chars - line_from
+            line_flags[n_lines] = solid | (ENDS_WELL if last & TERMINAL else 0)
+            solid = np.int64(0)
+            last = np.int64(0)
             n_lines += 1
             i += run
             n_chars += run
@@ -391,6 +406,7 @@ def scan(
             atom = _mix(_U(cp))
             line = _chain(line, atom)
             para = _chain(para, atom)
+            last = np.int64(0)
             i += size
             n_chars += 1
         after_cr = cp == 13
@@ -411,6 +427,7 @@ def scan(
         counts[N_ELLIPSIS_LINES] += tail >= 3
     line_hash[n_lines] = line
     line_chars[n_lines] = n_chars - line_from
+    line_flags[n_lines] = solid | (ENDS_WELL if last & TERMINAL else 0)
     counts[N_LINES] = n_lines + 1
     # the last paragraph ends with the last character that is not white space
     para_hash[solid_index] = solid_para
@@ -584,7 +601,47 @@ def gopher_repetition(
 
 
 @njit(cache=True, nogil=True)
-def gopher(
+def fineweb_quality(counts, line_hash, line_chars, line_flags, short_line_chars, table, out):
+    """Scores in the order of ``FINEWEB``, over the lines that hold more than white space.
+
+    Scratch: ``table`` int32, a power of two ≥ twice the lines. A ratio over nothing is 0.
+    """
+    out[:] = 0.0
+    bits = _table_bits(counts[N_LINES])
+    shift = _U(64 - bits)
+    mask = (np.int64(1) << bits) - 1
+    table[: mask + 1] = -1
+    lines = np.int64(0)
+    ended = np.int64(0)
+    short = np.int64(0)
+    repeated_chars = np.int64(0)
+    for i in range(counts[N_LINES]):
+        if line_flags[i] & NOT_BLANK == 0:
+            continue
+        lines += 1
+        ended += (line_flags[i] & ENDS_WELL) != 0
+        short += line_chars[i] <= short_line_chars
+        h = line_hash[i]
+        slot = np.int64((h * _STEP) >> shift)
+        while True:
+            first = table[slot]
+            if first < 0:
+                table[slot] = i
+                break
+            if line_hash[first] == h:
+                repeated_chars += line_chars[i]
+                break
+            slot = (slot + 1) & mask
+    out[0] = lines
+    if lines:
+        out[1] = ended / lines
+        out[2] = short / lines
+        out[3] = repeated_chars / (counts[N_CHARS] - counts[N_NEWLINES])
+    out[4] = counts[N_NEWLINES] / max(np.int64(1), counts[N_TOKENS])
+
+
+@njit(cache=True, nogil=True)
+def scores(
     data,
     offsets,
     mode,
@@ -597,14 +654,18 @@ def gopher(
     stop_shift,
     want_quality,
     want_repetition,
+    want_fineweb,
+    short_line_chars,
     quality,
     repetition,
+    fineweb,
 ):
-    """All Gopher scores of all documents of a column.
+    """The wanted families of scores of all documents of a column, from one scan of each.
 
     ``data`` uint8 and ``offsets`` int64[n + 1] are the column's UTF-8 buffers. With ``mode`` NOTHING the
     words of document d are the strings ``given_docs[d] … given_docs[d + 1]`` of the second pair of buffers.
-    ``quality`` float64[n, 9] and ``repetition`` float64[n, 14] are filled (or empty when not wanted).
+    ``quality`` float64[n, 9], ``repetition`` float64[n, 14] and ``fineweb`` float64[n, 5] are filled (or
+    empty when not wanted).
     """
     n_docs = offsets.shape[0] - 1
     longest = np.int64(0)
@@ -620,6 +681,7 @@ def gopher(
     word_chars = np.empty(0, np.int32)
     line_hash = np.empty(0, np.uint64)
     line_chars = np.empty(0, np.int32)
+    line_flags = np.empty(0, np.uint8)
     para_hash = np.empty(0, np.uint64)
     para_chars = np.empty(0, np.int32)
     keys = np.empty(0, np.uint64)
@@ -636,6 +698,7 @@ def gopher(
             word_chars = np.empty(word_room, np.int32)
             line_hash = np.empty(line_room, np.uint64)
             line_chars = np.empty(line_room, np.int32)
+            line_flags = np.empty(line_room, np.uint8)
             para_hash = np.empty(line_room, np.uint64)
             para_chars = np.empty(line_room, np.int32)
             if want_repetition:
@@ -643,6 +706,7 @@ def gopher(
                 where = np.empty(word_room, np.int32)
                 owner = np.empty(word_room, np.int32)
                 seen = np.empty(word_room, np.int32)
+            if want_repetition or want_fineweb:
                 table = np.empty(1 << _table_bits(max(word_room, line_room)), np.int32)
             grow = False
         counts[:] = 0
@@ -651,12 +715,13 @@ def gopher(
             for w in range(given_docs[d], given_docs[d + 1]):
                 fits = fits and scan(
                     given_data, given_offsets[w], given_offsets[w + 1], WHOLE, pages, classes, stops,
-                    stop_shift, stop_seen, d, word_hash, word_chars, line_hash, line_chars, para_hash,
-                    para_chars, counts,
+                    stop_shift, stop_seen, d, word_hash, word_chars, line_hash, line_chars, line_flags,
+                    para_hash, para_chars, counts,
                 )  # fmt: skip
         fits = fits and scan(
             data, offsets[d], offsets[d + 1], mode, pages, classes, stops, stop_shift,
-            stop_seen, d, word_hash, word_chars, line_hash, line_chars, para_hash, para_chars, counts,
+            stop_seen, d, word_hash, word_chars, line_hash, line_chars, line_flags, para_hash, para_chars,
+            counts,
         )  # fmt: skip
         if not fits:
             word_room *= 2
@@ -671,6 +736,8 @@ def gopher(
                 counts, word_hash, word_chars, line_hash, line_chars, para_hash, para_chars, table, keys,
                 where, owner, seen, repetition[d],
             )  # fmt: skip
+        if want_fineweb:
+            fineweb_quality(counts, line_hash, line_chars, line_flags, short_line_chars, table, fineweb[d])
         d += 1
 
 
@@ -684,11 +751,13 @@ def token_hashes(data, offsets, pages, classes):
     word_chars = np.empty(n, np.int32)
     spare_hash = np.empty(1, np.uint64)
     spare_chars = np.empty(1, np.int32)
+    spare_flags = np.empty(1, np.uint8)
     counts = np.zeros(COUNTS, np.int64)
     for d in range(n):
         counts[N_TOKENS] = d
         scan(
             data, offsets[d], offsets[d + 1], WHOLE, pages, classes, none, _U(61),
-            none_seen, 0, word_hash, word_chars, spare_hash, spare_chars, spare_hash, spare_chars, counts,
+            none_seen, 0, word_hash, word_chars, spare_hash, spare_chars, spare_flags, spare_hash,
+            spare_chars, counts,
         )  # fmt: skip
     return word_hash
