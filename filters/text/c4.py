@@ -59,7 +59,7 @@ ABBREVIATIONS = (
     "Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec "
     "Ala Ariz Ark Calif Colo Conn Del Fla Ga Ill Ind Kan Ky La Mass Md Mich Minn Miss Mo Mont Neb Nev "
     "Okla Ore Pa Tenn Va Wash Wis"
-).split()  # noqa: SIM905
+)
 C4_TYPE = pa.struct(
     [
         (name, pa.int64())
@@ -210,7 +210,9 @@ def _automaton() -> tuple[np.ndarray, int, np.ndarray]:
 
 @functools.cache
 def _abbreviations() -> np.ndarray:
-    return np.array([int.from_bytes(word.encode("ascii"), "big") for word in ABBREVIATIONS], np.uint64)
+    return np.array(
+        [int.from_bytes(word.encode("ascii"), "big") for word in ABBREVIATIONS.split()], np.uint64
+    )
 
 
 @dataclass(frozen=True)
