@@ -216,7 +216,7 @@ def test_c4_lines_by_hand():
             "n_lorem_ipsum_lines": 0,
             "n_curly_bracket_lines": 0,
             "n_sentences": 3,
-            "n_words": 15,
+            "n_words": 16,
             "n_citations": 3,
             "longest_word": 1001,
         }
