@@ -101,7 +101,7 @@ LINES = (
 
 
 @dataclass(frozen=True)
-class RedPajamaSignals(c.Model):
+class RedpajamaSignals(c.Model):
     """Score every signal that needs no model.
 
     Columns ``rps_doc_*``, ``ccnet_length`` and ``ccnet_nlines``, the mean over lines of each line signal
@@ -147,7 +147,7 @@ class RedPajamaSignals(c.Model):
         return _signals(text, self.lines, self._stops, self._phrases, self.bad_words is not None)
 
 
-redpajama_signals = RedPajamaSignals
+redpajama_signals = RedpajamaSignals
 
 
 def _file_digest(path: Path) -> str:

@@ -20,6 +20,7 @@ from numba import njit
 
 from filters.text.kernels import _ONE, _PRIME, _S32, _SEED, _STEP, _U, _chain, _mix, _table_bits, decode
 from filters.text.normal_forms import (
+    ALPHA,
     BULLET,
     CASED,
     DROPPED,
@@ -659,3 +660,460 @@ def count_lines(data, offsets):
         size = offsets[d + 1] - offsets[d]
         out[d + 1] = out[d] + breaks + (size > 0 and data[offsets[d + 1] - 1] != 10)
     return out
+
+
+# ------------------------------------------------------------------------------------------------- dolma
+
+# Counts of one document as dolma's taggers see it.
+(
+    D_CHARS,  # code points
+    D_STRIPPED,  # code points without outer white space
+    D_WORDS,  # words as str.split cuts them
+    D_WORD_CHARS,  # code points in those
+    D_SYMBOL,  # of those: holding '#' or '…'
+    D_ALPHA,  # of those: holding a letter
+    D_REQUIRED,  # of those: required words, each occurrence
+    D_TOKENS,  # runs of \w and of other marks
+    D_LINES,  # as str.split('\n') cuts them
+    D_BULLET,  # of those: starting with '*' or '-'
+    D_ELLIPSIS,  # of those: ending with '…'
+    D_NO_PUNCTUATION,  # of those: not ending (before white space) with . ? ! "
+    D_FEW_WORDS,  # of those: of fewer than three words
+    D_PARAGRAPHS,  # of those: not blank
+    D_SYMBOL_PARAGRAPHS,  # of those: without a letter or number
+    D_JAVASCRIPT,  # "javascript" anywhere, in any case
+    D_JAVASCRIPT_WORDS,  # words equal to it
+    D_LOREM,  # "lorem ipsum" anywhere, in any case
+    D_CURLY,  # '{'
+) = range(19)
+DOLMA_COUNTS = 19
+DOLMA_REPETITION = (
+    "median_word_length",
+    "fraction_of_duplicate_lines",
+    "fraction_of_characters_in_duplicate_lines",
+    *(f"fraction_of_characters_in_most_common_{n}grams" for n in (2, 3, 4)),
+    *(f"fraction_of_characters_in_duplicate_{n}grams" for n in (5, 6, 7, 8, 9, 10)),
+)
+_JAVASCRIPT_BYTES = np.frombuffer(b"javascript", np.uint8)
+_LOREM_BYTES = np.frombuffer(b"lorem ipsum", np.uint8)
+
+
+@njit(cache=True, nogil=True)
+def _scan_dolma(
+    data, start, end, pages, flags, stops, stop_shift, word_hash, word_chars, line_hash, line_chars, counts
+):
+    """Read ``data[start:end]``: add to ``counts``, fill the arrays. False when those are too small."""
+    word_room = word_hash.shape[0]
+    line_room = line_hash.shape[0]
+    stop_mask = stops.shape[0] - 1
+    n_chars = np.int64(0)
+    n_words = np.int64(0)
+    n_lines = np.int64(0)
+    word = _SEED
+    chars = np.int64(0)
+    seen = np.int64(0)  # flags of its characters
+    symbol = False
+    raw_kind = np.int64(0)
+    first_solid = np.int64(-1)
+    last_solid = np.int64(-1)
+    javascript = np.int64(0)  # how much of it the text just read ends with
+    lorem = np.int64(0)
+    line = _SEED
+    line_from = np.int64(0)
+    line_words = np.int64(0)
+    line_flags = np.int64(0)
+    tail = np.int64(0)  # the line's last character that is not white space
+    last = np.int64(0)  # its last character
+    i = start
+    while True:
+        if i < end:
+            b = data[i]
+            if b < 0x80:
+                cp = np.int64(b)
+                size = np.int64(1)
+                at = cp
+            else:
+                b1 = data[i + 1] if i + 1 < end else np.uint8(0)
+                b2 = data[i + 2] if i + 2 < end else np.uint8(0)
+                b3 = data[i + 3] if i + 3 < end else np.uint8(0)
+                cp, size = decode(b, b1, b2, b3)
+                at = (np.int64(pages[cp >> 8]) << 8) | (cp & 255)
+            c = np.int64(flags[at])
+        else:
+            cp = np.int64(-1)
+            size = np.int64(0)
+            c = np.int64(SPACE)
+
+        if (c & SPACE) != 0 and chars > 0:
+            if n_words == word_room:
+                return False
+            word = _mix(word)
+            word_hash[n_words] = word
+            word_chars[n_words] = chars
+            n_words += 1
+            line_words += 1
+            counts[D_WORD_CHARS] += chars
+            counts[D_SYMBOL] += symbol
+            counts[D_ALPHA] += (seen & ALPHA) != 0
+            counts[D_JAVASCRIPT_WORDS] += chars == 10 and javascript == 10
+            slot = np.int64(word >> stop_shift)
+            while stops[slot] != 0:
+                if stops[slot] == word:
+                    counts[D_REQUIRED] += 1
+                    break
+                slot = (slot + 1) & stop_mask
+            word = _SEED
+            chars = np.int64(0)
+            seen = np.int64(0)
+            symbol = False
+        kind = np.int64(0) if (c & SPACE) != 0 else (np.int64(1) if (c & WORD) != 0 else np.int64(2))
+        counts[D_TOKENS] += kind != raw_kind and kind != 0
+        raw_kind = kind
+
+        if cp < 0 or cp == 10:
+            if n_lines == line_room:
+                return False
+            line_hash[n_lines] = _mix(line)
+            line_chars[n_lines] = n_chars - line_from
+            n_lines += 1
+            counts[D_ELLIPSIS] += last == _ELLIPSIS
+            counts[D_NO_PUNCTUATION] += not (tail == _DOT or tail == 0x3F or tail == 0x21 or tail == _QUOTE)
+            counts[D_FEW_WORDS] += line_words < 3
+            counts[D_PARAGRAPHS] += line_words > 0
+            counts[D_SYMBOL_PARAGRAPHS] += line_words > 0 and (line_flags & (ALPHA | NUMERIC)) == 0
+            if cp < 0:
+                break
+            line = _SEED
+            line_words = np.int64(0)
+            line_flags = np.int64(0)
+            tail = np.int64(0)
+            last = np.int64(0)
+            line_from = n_chars + 1
+        else:
+            if n_chars == line_from:
+                counts[D_BULLET] += cp == _STAR or cp == _DASH
+            last = cp
+            for k in range(size):
+                line = (line ^ _U(data[i + k])) * _PRIME
+        low = cp | 0x20 if cp >= 65 and cp <= 90 else cp
+        javascript = np.int64(0) if javascript == 10 else javascript
+        lorem = np.int64(0) if lorem == 11 else lorem
+        javascript = javascript + 1 if low == _JAVASCRIPT_BYTES[javascript] else np.int64(low == 0x6A)
+        lorem = lorem + 1 if low == _LOREM_BYTES[lorem] else np.int64(low == 0x6C)
+        counts[D_JAVASCRIPT] += javascript == 10
+        counts[D_LOREM] += lorem == 11
+        if (c & SPACE) == 0:
+            for k in range(size):
+                word = (word ^ _U(data[i + k])) * _PRIME
+            chars += 1
+            seen |= c
+            line_flags |= c
+            symbol = symbol or cp == _HASH or cp == _ELLIPSIS
+            counts[D_CURLY] += cp == _OPEN
+            tail = cp
+            if first_solid < 0:
+                first_solid = n_chars
+            last_solid = n_chars
+        i += size
+        n_chars += 1
+    counts[D_CHARS] = n_chars
+    counts[D_STRIPPED] = last_solid - first_solid + 1 if first_solid >= 0 else 0
+    counts[D_WORDS] = n_words
+    counts[D_LINES] = n_lines
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _all_copies(hashes, chars, n, table, seen):
+    """How many of ``n`` units occur more than once, first copies too, and the code points in those."""
+    bits = _table_bits(n)
+    shift = _U(64 - bits)
+    mask = (np.int64(1) << bits) - 1
+    table[: mask + 1] = -1
+    units = np.int64(0)
+    total = np.int64(0)
+    for i in range(n):
+        h = hashes[i]
+        slot = np.int64((h * _STEP) >> shift)
+        while True:
+            head = table[slot]
+            if head < 0:
+                table[slot] = i
+                seen[i] = 1
+                break
+            if hashes[head] == h:
+                copies = 2 if seen[head] == 1 else 1
+                seen[head] += 1
+                units += copies
+                total += copies * chars[i]
+                break
+            slot = (slot + 1) & mask
+    return units, total
+
+
+@njit(cache=True, nogil=True)
+def _repetition_dolma(
+    counts, word_hash, word_chars, line_hash, line_chars, table, keys, where, owner, seen, out
+):
+    """Scores in the order of DOLMA_REPETITION. A repeated n-gram adds all its characters, at every place
+    where it stands, to what repeats; the whole is the characters of all n-grams."""
+    out[:] = 0.0
+    n = counts[D_WORDS]
+    size_words = max(counts[D_WORD_CHARS], 1)
+    if counts[D_CHARS] == 0:
+        return
+    units, chars = _all_copies(line_hash, line_chars, counts[D_LINES], table, seen)
+    out[1] = units / counts[D_LINES]
+    out[2] = chars / size_words
+    if n == 0:
+        return
+    out[0] = np.median(word_chars[:n])
+    m = n
+    for size in range(1, 11):
+        if n < size:
+            break
+        if size > 1:
+            kept = np.int64(0)
+            for k in range(m - 1):
+                if where[k + 1] == where[k] + 1:
+                    keys[kept] = (_U(owner[k]) << _S32) | _U(owner[k + 1])
+                    where[kept] = where[k]
+                    kept += 1
+            m = kept
+        else:
+            for k in range(n):
+                keys[k] = word_hash[k]
+        if m > 0:
+            bits = _table_bits(m)
+            shift = _U(64 - bits)
+            mask = (np.int64(1) << bits) - 1
+            table[: mask + 1] = -1
+            for k in range(m):
+                key = keys[k]
+                slot = np.int64((key * _STEP) >> shift)
+                while True:
+                    head = table[slot]
+                    if head < 0:
+                        table[slot] = k
+                        seen[k] = 1
+                        owner[k] = k
+                        break
+                    if keys[head] == key:
+                        seen[head] += 1
+                        owner[k] = head
+                        break
+                    slot = (slot + 1) & mask
+        best = np.int64(1)
+        best_at = np.int64(0)
+        repeated = np.int64(0)
+        kept = np.int64(0)
+        for k in range(m):
+            head = np.int64(owner[k])
+            count = np.int64(seen[head])
+            if count == 1:
+                continue
+            at = np.int64(where[k]) if size > 1 else k
+            if size > 4:
+                for j in range(at, at + size):
+                    repeated += word_chars[j]
+            elif count > best:
+                best = count
+                best_at = at
+            where[kept] = at
+            owner[kept] = head
+            kept += 1
+        m = kept
+        if size > 4:
+            # a word is in as many n-grams as its distance to the ends allows
+            most = min(size, n - size + 1)
+            total = most * counts[D_WORD_CHARS]
+            for j in range(most - 1):
+                total -= (most - 1 - j) * (word_chars[j] + word_chars[n - 1 - j])
+            out[1 + size] = repeated / max(total, 1)
+        elif size > 1:
+            length = np.int64(0)
+            for j in range(size):
+                length += word_chars[best_at + j]
+            out[1 + size] = best * length / size_words
+
+
+@njit(cache=True, nogil=True)
+def dolma(data, offsets, pages, flags, stops, stop_shift, want_repetition, counts, repetition):
+    """All dolma scores of a column: ``counts`` int64[n, DOLMA_COUNTS] and, if wanted, ``repetition``
+    float64[n, 12]."""
+    n_docs = offsets.shape[0] - 1
+    longest = np.int64(0)
+    for d in range(n_docs):
+        longest = max(longest, offsets[d + 1] - offsets[d])
+    word_room = longest // 4 + 64
+    line_room = longest // 8 + 64
+    grow = True
+    word_hash = np.empty(0, np.uint64)
+    word_chars = np.empty(0, np.int32)
+    line_hash = np.empty(0, np.uint64)
+    line_chars = np.empty(0, np.int32)
+    keys = np.empty(0, np.uint64)
+    where = np.empty(0, np.int32)
+    owner = np.empty(0, np.int32)
+    seen = np.empty(0, np.int32)
+    table = np.empty(0, np.int32)
+    d = 0
+    while d < n_docs:
+        if grow:
+            room = max(word_room, line_room)
+            word_hash = np.empty(word_room, np.uint64)
+            word_chars = np.empty(word_room, np.int32)
+            line_hash = np.empty(line_room, np.uint64)
+            line_chars = np.empty(line_room, np.int32)
+            keys = np.empty(word_room, np.uint64)
+            where = np.empty(word_room, np.int32)
+            owner = np.empty(word_room, np.int32)
+            seen = np.empty(room, np.int32)
+            table = np.empty(1 << _table_bits(room), np.int32)
+            grow = False
+        counts[d, :] = 0
+        fits = _scan_dolma(
+            data, offsets[d], offsets[d + 1], pages, flags, stops, stop_shift, word_hash, word_chars,
+            line_hash, line_chars, counts[d],
+        )  # fmt: skip
+        if not fits:
+            word_room *= 2
+            line_room *= 2
+            grow = True
+            continue
+        if want_repetition:
+            _repetition_dolma(
+                counts[d], word_hash, word_chars, line_hash, line_chars, table, keys, where, owner, seen,
+                repetition[d],
+            )  # fmt: skip
+        d += 1
+
+
+@njit(cache=True, nogil=True)
+def punctuated_lines(data, offsets, pages, flags, out, out_offsets):
+    """Copy the lines that end (before white space) with . ? ! or " into ``out``, newline and all."""
+    filled = np.int64(0)
+    for d in range(offsets.shape[0] - 1):
+        end = offsets[d + 1]
+        line = offsets[d]
+        tail = np.int64(0)
+        i = offsets[d]
+        while i <= end:
+            if i == end or data[i] == 10:
+                stop = i if i == end else i + 1
+                if tail == _DOT or tail == 0x3F or tail == 0x21 or tail == _QUOTE:
+                    for k in range(line, stop):
+                        out[filled] = data[k]
+                        filled += 1
+                line = stop
+                tail = np.int64(0)
+                i += 1
+                continue
+            b = data[i]
+            if b < 0x80:
+                if (flags[b] & SPACE) == 0:
+                    tail = np.int64(b)
+                i += 1
+            else:
+                b1 = data[i + 1] if i + 1 < end else np.uint8(0)
+                b2 = data[i + 2] if i + 2 < end else np.uint8(0)
+                b3 = data[i + 3] if i + 3 < end else np.uint8(0)
+                cp, size = decode(b, b1, b2, b3)
+                if (flags[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)] & SPACE) == 0:
+                    tail = cp
+                i += size
+        out_offsets[d + 1] = filled
+
+
+@njit(cache=True, nogil=True)
+def _same(data, a, b, size, end):
+    """Do ``size`` bytes at ``a`` stand at ``b`` too, before ``end``?"""
+    if b + size > end:
+        return False
+    k = 0
+    while k < size and data[a + k] == data[b + k]:
+        k += 1
+    return k == size
+
+
+@njit(cache=True, nogil=True)
+def repetitions(data, offsets, pages, flags, max_unit, whole, counts):
+    """Spans of a unit that stands four times or more in a row, one white space between copies allowed.
+
+    The shortest unit at the leftmost place wins, then the search goes on after the span: the regular
+    expression ``(.+?)(\\s?\\1){3,}``, units of at most ``max_unit`` bytes. Without ``whole`` a span ends with
+    its line. ``counts`` int64[n, 4]: spans, most copies, longest span and sum of spans, in code points.
+    """
+    for d in range(offsets.shape[0] - 1):
+        begin = offsets[d]
+        end = offsets[d + 1]
+        counts[d, :] = 0
+        line_end = begin - 1
+        i = begin
+        while i < end:
+            if data[i] == 10 or (data[i] & 0xC0) == 0x80:
+                i += 1
+                continue
+            if line_end < i:
+                line_end = i
+                while line_end < end and data[line_end] != 10:
+                    line_end += 1
+            limit = end if whole else line_end
+            span_end = np.int64(-1)
+            copies = np.int64(0)
+            b1 = data[i + 1] if i + 1 < limit else np.uint8(0)
+            b2 = data[i + 2] if i + 2 < limit else np.uint8(0)
+            cp, width = decode(data[i], b1, b2, np.uint8(0))
+            first = flags[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)]
+            size = np.int64(1)
+            while size <= max_unit and i + size <= line_end and i + 4 * size <= limit:
+                nxt = i + size
+                # the byte after the unit starts the unit again, or is white space (all of it, one character)
+                if data[nxt] != data[i] and data[nxt] > 0x20 and data[nxt] < 0x80:
+                    size += 1
+                    continue
+                if nxt < end and (data[nxt] & 0xC0) == 0x80:
+                    size += 1
+                    continue
+                # white space before a copy is taken if it can be; where the unit itself begins with white
+                # space that may be too greedy, and the first three choices are tried the other way round, the
+                # last first, as a backtracking matcher does
+                tries = 8 if (first & SPACE) != 0 else 1
+                for attempt in range(tries):
+                    at = nxt
+                    copies = np.int64(1)
+                    while at < limit:
+                        b1 = data[at + 1] if at + 1 < limit else np.uint8(0)
+                        b2 = data[at + 2] if at + 2 < limit else np.uint8(0)
+                        cp, width = decode(data[at], b1, b2, np.uint8(0))
+                        spaced = (flags[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)] & SPACE) != 0
+                        if copies <= 3 and (attempt >> (3 - copies)) & 1:
+                            spaced = False
+                        if spaced and _same(data, i, at + width, size, limit):
+                            at += width + size
+                        elif _same(data, i, at, size, limit):
+                            at += size
+                        else:
+                            break
+                        copies += 1
+                    if copies >= 4:
+                        break
+                if copies >= 4:
+                    span_end = at
+                    break
+                size += 1
+            if span_end < 0:
+                i += 1
+                continue
+            length = np.int64(0)
+            blanks = np.int64(0)
+            for k in range(i, span_end):
+                length += (data[k] & 0xC0) != 0x80
+                blanks += data[k] == data[i]
+            if size == width and (first & SPACE) != 0:
+                copies = blanks  # white space between copies of white space is a copy too
+            counts[d, 0] += 1
+            counts[d, 1] = max(counts[d, 1], copies)
+            counts[d, 2] = max(counts[d, 2], length)
+            counts[d, 3] += length
+            i = span_end

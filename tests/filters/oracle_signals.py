@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 import string
 import unicodedata
 from collections import Counter
@@ -92,3 +93,80 @@ def redpajama_lines(text: str) -> dict[str, list[float]]:
         "rps_lines_uppercase_letter_fraction": [sum(map(str.isupper, line)) / len(line) for line in raw],
     }
     return {name: list(map(float, values)) for name, values in signals.items()}
+
+
+# -------------------------------------------------------------------------------------------------- dolma
+
+
+def dolma_gopher(text: str, required: tuple[str, ...]) -> dict:
+    words = text.split()
+    lines = text.split("\n")
+    n = max(len(words), 1)
+    size = max(sum(map(len, words)), 1)
+    copies = [line for line in lines if lines.count(line) > 1]
+    out = {
+        "character_count": len(text),
+        "word_count": len(words),
+        "median_word_length": statistics.median(map(len, words)) if words else 0,
+        "symbol_to_word_ratio": sum("#" in word or "…" in word for word in words) / n,
+        "fraction_of_words_with_alpha_character": sum(any(map(str.isalpha, word)) for word in words) / n,
+        "required_word_count": sum(word in required for word in words),
+        "fraction_of_lines_starting_with_bullet_point": sum(line[:1] in ("*", "-") for line in lines if line)
+        / len(lines),
+        "fraction_of_lines_ending_with_ellipsis": sum(line.endswith("…") for line in lines) / len(lines),
+        "fraction_of_duplicate_lines": len(copies) / len(lines) if text else 0,
+        "fraction_of_characters_in_duplicate_lines": sum(map(len, copies)) / size,
+    }
+    for k in (2, 3, 4):
+        gram, count = next(iter(Counter(ngrams(words, k)).most_common(1)), ((), 0))
+        out[f"fraction_of_characters_in_most_common_{k}grams"] = count * sum(map(len, gram)) / size
+    for k in (5, 6, 7, 8, 9, 10):
+        grams = ngrams(words, k)
+        often = Counter(grams)
+        whole = sum(len(word) for gram in grams for word in gram)
+        repeated = sum(len(word) for gram in grams if often[gram] > 1 for word in gram)
+        out[f"fraction_of_characters_in_duplicate_{k}grams"] = repeated / max(whole, 1)
+    return out
+
+
+def dolma_c4(text: str) -> dict:
+    lines = [line.lower().strip() for line in text.split("\n")]
+    return {
+        "line_count": len(lines),
+        "lines_with_no_ending_punctuation": sum(not line.endswith((".", "?", "!", '"')) for line in lines),
+        "lines_with_too_few_words": sum(len(line.split()) < 3 for line in lines),
+        "has_javascript": "javascript" in text.lower(),
+        "has_javascript_word": "javascript" in text.lower().split(),
+        "has_lorem_ipsum": "lorem ipsum" in text.lower(),
+        "has_curly_brace": "{" in text,
+    }
+
+
+def dolma_lengths(text: str) -> dict:
+    paragraphs = [line for line in text.split("\n") if line.strip()]
+    return {
+        "bytes": len(text.encode()),
+        "characters": len(text),
+        "characters_stripped": len(text.strip()),
+        "words": len(text.split()),
+        "tokens": len(re.findall(r"\w+|[^\w\s]+", text)),
+        "paragraphs": len(paragraphs),
+        "symbol_paragraphs": sum(not any(map(str.isalnum, line)) for line in paragraphs),
+    }
+
+
+def no_punctuation(text: str) -> str:
+    pieces = re.findall(r"[^\n]*\n|[^\n]+", text)
+    return "".join(piece for piece in pieces if piece.rstrip().endswith((".", "?", "!", '"')))
+
+
+def repetitions(text: str, across_lines: bool) -> dict:
+    parts = [text] if across_lines else text.split("\n")
+    spans = [match for part in parts for match in re.finditer(r"(.+?)(\s?\1){3,}", part)]
+    sizes = [len(match[0]) for match in spans]
+    return {
+        "count": len(spans),
+        "doc_max_score_repetition": max((match[0].count(match[1]) for match in spans), default=0),
+        "doc_max_length_repetition": max(sizes, default=0),
+        "doc_frac_repetition": sum(sizes) / max(len(text), 1),
+    }
