@@ -238,7 +238,7 @@ def cached(url: str, sha256: str | None = None, policy: Policy | None = None) ->
     try:
         fetch(url, target, sha256=sha256, policy=policy or Policy(file_bytes=8 << 30, tries=3))
     except FetchError as error:
-        raise FetchError(error.kind, url, f"{_message(error)} (or put it at {target})") from error
+        raise FetchError(error.kind, url, f"{error.message} (or put it at {target})") from error
     return target
 
 
@@ -443,9 +443,7 @@ class _Run:
                     attempts = sum(tries.values())
                     if attempts == 1:
                         raise problem
-                    raise FetchError(
-                        problem.kind, item.url, f"{_message(problem)}, after {attempts} attempts"
-                    )
+                    raise FetchError(problem.kind, item.url, f"{problem.message}, after {attempts} attempts")
                 with self.lock:
                     self.retries[problem.kind] += 1
                 wait = policy.delay(item.url, tries[problem.kind], problem.retry_after)
@@ -527,10 +525,6 @@ class _Run:
         name = urlsplit(url).netloc or "local"
         with self.lock:
             return self.hosts.setdefault(name, _Host(self.policy.per_host))
-
-
-def _message(error: FetchError) -> str:
-    return str(error).removeprefix(f"{error.url}: ")
 
 
 def _wanted(item: Item) -> dict[str, str]:

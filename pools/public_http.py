@@ -48,7 +48,7 @@ class FetchError(OSError):
 
     def __init__(self, kind: str, url: str, message: str, retry_after: float | None = None):
         super().__init__(f"{url}: {message}")
-        self.kind, self.url, self.retry_after = kind, url, retry_after
+        self.kind, self.url, self.message, self.retry_after = kind, url, message, retry_after
 
 
 @dataclass
