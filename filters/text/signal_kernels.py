@@ -675,6 +675,7 @@ def count_lines(data, offsets):
     D_REQUIRED,  # of those: required words, each occurrence
     D_TOKENS,  # runs of \w and of other marks
     D_LINES,  # as str.split('\n') cuts them
+    D_UNITS,  # of those: looked at for duplicates (blank ones only if asked for)
     D_BULLET,  # of those: starting with '*' or '-'
     D_ELLIPSIS,  # of those: ending with '…'
     D_NO_PUNCTUATION,  # of those: not ending (before white space) with . ? ! "
@@ -685,8 +686,8 @@ def count_lines(data, offsets):
     D_JAVASCRIPT_WORDS,  # words equal to it
     D_LOREM,  # "lorem ipsum" anywhere, in any case
     D_CURLY,  # '{'
-) = range(19)
-DOLMA_COUNTS = 19
+) = range(20)
+DOLMA_COUNTS = 20
 DOLMA_REPETITION = (
     "median_word_length",
     "fraction_of_duplicate_lines",
@@ -700,7 +701,19 @@ _LOREM_BYTES = np.frombuffer(b"lorem ipsum", np.uint8)
 
 @njit(cache=True, nogil=True)
 def _scan_dolma(
-    data, start, end, pages, flags, stops, stop_shift, word_hash, word_chars, line_hash, line_chars, counts
+    data,
+    start,
+    end,
+    pages,
+    flags,
+    stops,
+    stop_shift,
+    blank_lines,
+    word_hash,
+    word_chars,
+    line_hash,
+    line_chars,
+    counts,
 ):
     """Read ``data[start:end]``: add to ``counts``, fill the arrays. False when those are too small."""
     word_room = word_hash.shape[0]
@@ -709,6 +722,7 @@ def _scan_dolma(
     n_chars = np.int64(0)
     n_words = np.int64(0)
     n_lines = np.int64(0)
+    n_units = np.int64(0)
     word = _SEED
     chars = np.int64(0)
     seen = np.int64(0)  # flags of its characters
@@ -771,10 +785,12 @@ def _scan_dolma(
         raw_kind = kind
 
         if cp < 0 or cp == 10:
-            if n_lines == line_room:
+            if n_units == line_room:
                 return False
-            line_hash[n_lines] = _mix(line)
-            line_chars[n_lines] = n_chars - line_from
+            if blank_lines or line_words > 0:
+                line_hash[n_units] = _mix(line)
+                line_chars[n_units] = n_chars - line_from
+                n_units += 1
             n_lines += 1
             counts[D_ELLIPSIS] += last == _ELLIPSIS
             counts[D_NO_PUNCTUATION] += not (tail == _DOT or tail == 0x3F or tail == 0x21 or tail == _QUOTE)
@@ -820,6 +836,7 @@ def _scan_dolma(
     counts[D_STRIPPED] = last_solid - first_solid + 1 if first_solid >= 0 else 0
     counts[D_WORDS] = n_words
     counts[D_LINES] = n_lines
+    counts[D_UNITS] = n_units
     return True
 
 
@@ -860,10 +877,10 @@ def _repetition_dolma(
     out[:] = 0.0
     n = counts[D_WORDS]
     size_words = max(counts[D_WORD_CHARS], 1)
-    if counts[D_CHARS] == 0:
+    if counts[D_CHARS] == 0 or counts[D_UNITS] == 0:
         return
-    units, chars = _all_copies(line_hash, line_chars, counts[D_LINES], table, seen)
-    out[1] = units / counts[D_LINES]
+    units, chars = _all_copies(line_hash, line_chars, counts[D_UNITS], table, seen)
+    out[1] = units / counts[D_UNITS]
     out[2] = chars / size_words
     if n == 0:
         return
@@ -938,9 +955,9 @@ def _repetition_dolma(
 
 
 @njit(cache=True, nogil=True)
-def dolma(data, offsets, pages, flags, stops, stop_shift, want_repetition, counts, repetition):
+def dolma(data, offsets, pages, flags, stops, stop_shift, blank_lines, want_repetition, counts, repetition):
     """All dolma scores of a column: ``counts`` int64[n, DOLMA_COUNTS] and, if wanted, ``repetition``
-    float64[n, 12]."""
+    float64[n, 12]. ``blank_lines``: are blank lines duplicates of each other?"""
     n_docs = offsets.shape[0] - 1
     longest = np.int64(0)
     for d in range(n_docs):
@@ -973,8 +990,8 @@ def dolma(data, offsets, pages, flags, stops, stop_shift, want_repetition, count
             grow = False
         counts[d, :] = 0
         fits = _scan_dolma(
-            data, offsets[d], offsets[d + 1], pages, flags, stops, stop_shift, word_hash, word_chars,
-            line_hash, line_chars, counts[d],
+            data, offsets[d], offsets[d + 1], pages, flags, stops, stop_shift, blank_lines, word_hash,
+            word_chars, line_hash, line_chars, counts[d],
         )  # fmt: skip
         if not fits:
             word_room *= 2
@@ -1063,7 +1080,7 @@ def repetitions(data, offsets, pages, flags, max_unit, whole, counts):
             copies = np.int64(0)
             b1 = data[i + 1] if i + 1 < limit else np.uint8(0)
             b2 = data[i + 2] if i + 2 < limit else np.uint8(0)
-            cp, width = decode(data[i], b1, b2, np.uint8(0))
+            cp, first_width = decode(data[i], b1, b2, np.uint8(0))
             first = flags[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)]
             size = np.int64(1)
             while size <= max_unit and i + size <= line_end and i + 4 * size <= limit:
@@ -1109,8 +1126,8 @@ def repetitions(data, offsets, pages, flags, max_unit, whole, counts):
             blanks = np.int64(0)
             for k in range(i, span_end):
                 length += (data[k] & 0xC0) != 0x80
-                blanks += data[k] == data[i]
-            if size == width and (first & SPACE) != 0:
+                blanks += _same(data, i, k, first_width, end)
+            if size == first_width and (first & SPACE) != 0:
                 copies = blanks  # white space between copies of white space is a copy too
             counts[d, 0] += 1
             counts[d, 1] = max(counts[d, 1], copies)

@@ -98,9 +98,9 @@ def redpajama_lines(text: str) -> dict[str, list[float]]:
 # -------------------------------------------------------------------------------------------------- dolma
 
 
-def dolma_gopher(text: str, required: tuple[str, ...]) -> dict:
+def dolma_gopher(text: str, required: tuple[str, ...], blank_lines: bool) -> dict:
     words = text.split()
-    lines = text.split("\n")
+    lines = [line for line in text.split("\n") if blank_lines or line.strip()]
     n = max(len(words), 1)
     size = max(sum(map(len, words)), 1)
     copies = [line for line in lines if lines.count(line) > 1]
@@ -112,9 +112,10 @@ def dolma_gopher(text: str, required: tuple[str, ...]) -> dict:
         "fraction_of_words_with_alpha_character": sum(any(map(str.isalpha, word)) for word in words) / n,
         "required_word_count": sum(word in required for word in words),
         "fraction_of_lines_starting_with_bullet_point": sum(line[:1] in ("*", "-") for line in lines if line)
-        / len(lines),
-        "fraction_of_lines_ending_with_ellipsis": sum(line.endswith("…") for line in lines) / len(lines),
-        "fraction_of_duplicate_lines": len(copies) / len(lines) if text else 0,
+        / max(len(lines), 1),
+        "fraction_of_lines_ending_with_ellipsis": sum(line.endswith("…") for line in lines)
+        / max(len(lines), 1),
+        "fraction_of_duplicate_lines": len(copies) / max(len(lines), 1) if text else 0,
         "fraction_of_characters_in_duplicate_lines": sum(map(len, copies)) / size,
     }
     for k in (2, 3, 4):

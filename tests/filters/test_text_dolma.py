@@ -64,7 +64,8 @@ TEXT = st.one_of(
     st.text(max_size=60),
 )
 STEPS = {
-    "dolma_gopher": (dolma.dolma_gopher(), lambda text: oracle.dolma_gopher(text, STOP_WORDS)),
+    "mended": (dolma.dolma_gopher(), lambda text: oracle.dolma_gopher(text, STOP_WORDS, False)),
+    "compat": (dolma.dolma_gopher(compat="dolma"), lambda text: oracle.dolma_gopher(text, STOP_WORDS, True)),
     "dolma_c4": (dolma.dolma_c4(), oracle.dolma_c4),
     "dolma_lengths": (dolma.dolma_lengths(), oracle.dolma_lengths),
 }
@@ -121,7 +122,7 @@ def test_edges():
 
 def test_gopher_by_hand():
     text = "- the cat sat…\n* the #cat sat\n - the cat sat … \nx…\n\n\n"
-    got = score(dolma.dolma_gopher(), [text])[0]
+    got = score(dolma.dolma_gopher(compat="dolma"), [text])[0]
     assert got["word_count"] == 14 and got["character_count"] == len(text)
     assert got["median_word_length"] == 3
     assert got["symbol_to_word_ratio"] == 4 / 14  # sat… #cat … x…
@@ -131,6 +132,11 @@ def test_gopher_by_hand():
     assert got["fraction_of_duplicate_lines"] == 3 / 7  # the empty ones, the first too
     assert got["fraction_of_characters_in_duplicate_lines"] == 0
     assert got["fraction_of_characters_in_most_common_2grams"] == pytest.approx(2 * 4 / 35)  # "- the"
+    mended = score(dolma.dolma_gopher(), [text])[0]
+    assert mended["fraction_of_lines_starting_with_bullet_point"] == 2 / 4
+    assert mended["fraction_of_duplicate_lines"] == 0
+    with pytest.raises(ValueError, match="compat is 'dclm'; it is None or 'dolma'"):
+        dolma.dolma_gopher(compat="dclm")
 
 
 GOOD = {
@@ -251,8 +257,8 @@ def test_random_numbers_hang_on_id_and_seed_alone():
 
 
 STORIES = (
-    "The keeper of the lighthouse wrote to his sister that a storm had taken most of the boats. Nobody in the "
-    "village spoke for a long while; then somebody began to count the missing hulls, and others joined. "
+    "The keeper of the lighthouse wrote to his sister that a storm had taken most of the boats. Nobody in "
+    "the village spoke for a long while; then somebody began to count the missing hulls, and others joined. "
     "By noon there was a list, and beside each name a mother had written where her son was last seen.",
     "Bread needs four things to rise: flour with some strength, water that is warm, salt, and time. Mix them "
     "in a wide bowl, cover it, and have patience. After two hours the dough will be soft and full of air. "
