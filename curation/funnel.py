@@ -44,7 +44,7 @@ def render(run_dir: str | Path, out: str | Path | None = None) -> str:
 
 def html(report: Mapping[str, Any], shapes: Mapping[str, Any] | None = None, place: str = "") -> str:
     """The page of a report as text; `shapes`: column → curation.funnel_page.scores.Distribution."""
-    from curation.funnel_page import details, header, reasons, steps
+    from curation.funnel_page import details, edits, header, reasons, steps
     from curation.funnel_page.facts import Facts
 
     facts = Facts(report, shapes or {}, place)
@@ -57,6 +57,7 @@ def html(report: Mapping[str, Any], shapes: Mapping[str, Any] | None = None, pla
             steps.funnel(facts),
             reasons.removed(facts),
             reasons.kept(facts),
+            edits.edited(facts),
             details.scores(facts),
             details.barriers(facts),
             details.cost(facts),

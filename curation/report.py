@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 from typing import Any
 
+from curation.edits import merged, rank
 from curation.manifest import Record
 from curation.plan import Plan, kind_of, step_name, step_params
 from curation.shards import Shard
 from curation.steps import Keep, RowTransform, Score, Write
 
 _EXAMPLES = 12
+_EDITS = 6  # edited texts shown per transform
 
 
 def make_report(
@@ -72,6 +73,7 @@ def make_report(
         "null_scores": nulls,
         "steps": steps,
         "reasons": reasons,
+        "edits": [e for index, step in enumerate(plan.steps) if (e := _edit(index, step, stages))],
         "kept_examples": _choose([e for r in last for e in r["kept_examples"]]),
         "barriers": barriers,
         "peak_memory_bytes": max((r["peak_memory_bytes"] for s in stages for r in s), default=0),
@@ -91,6 +93,9 @@ def _step(index: int, step: Any, stages: list[list[Record]], plan: Plan) -> dict
     for counts in found:
         for name in total:
             total[name] += counts[name]
+    for stage, records in zip(plan.stages, stages, strict=True):
+        if stage.end.index == index and stage.end.kind == "barrier":  # its summary rows, made with the stage
+            total["seconds"] += sum(r.get("scatter_seconds", 0.0) for r in records)
     total["seconds"] = round(total["seconds"], 4)
     kind = kind_of(step)
     return {
@@ -144,8 +149,12 @@ def _reason(index: int, label: str, stages: list[list[Record]]) -> dict[str, Any
     }
 
 
+def _edit(index: int, step: Any, stages: list[list[Record]]) -> dict[str, Any] | None:
+    """What a transform did to the texts, and the labels it gave."""
+    found = [r["edits"][str(index)] for s in stages for r in s if str(index) in r.get("edits", ())]
+    return {"step": index, "name": step_name(step), **merged(found, _EDITS)} if found else None
+
+
 def _choose(examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The same few examples whatever the order the shards finished in."""
-    return sorted(examples, key=lambda e: hashlib.blake2b(e["id"].encode(), digest_size=8).digest())[
-        :_EXAMPLES
-    ]
+    return sorted(examples, key=lambda e: rank(e["id"]))[:_EXAMPLES]

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from curation import apply, storage
+from curation.edits import Edits
 from curation.errors import ShardError
 from curation.manifest import Manifest, Record
 from curation.ordered import OrderedParquet
@@ -57,7 +58,7 @@ class StageSpec:
     on_error: str = "quarantine"
     error_budget: float = 0.05
     error_floor: int = 10
-    batch_bytes: int = 16 << 20
+    batch_bytes: int = 8 << 20
 
     @property
     def side_car(self) -> bool:
@@ -168,6 +169,7 @@ class _ShardRun:
         self.manifest = Manifest(spec.root)
         self.counts: dict[int, _Counts] = {}
         self.reasons: dict[int, _Reason] = {}
+        self.edits: dict[int, Edits] = {}
         self.read_counts = _Counts()
         self.bad_lines: list[bytes] = []
         self.bad_by_error: dict[str, int] = {}
@@ -250,6 +252,7 @@ class _ShardRun:
             "read": self.read_counts.as_dict(),
             "steps": {str(i): c.as_dict() for i, c in sorted(self.counts.items())},
             "reasons": {str(i): vars(r) for i, r in sorted(self.reasons.items())},
+            "edits": {str(i): e.as_dict() for i, e in sorted(self.edits.items())},
             "kept_examples": self.kept_examples,
             "quarantined": sum(self.bad_by_error.values()),
             "bad_by_error": self.bad_by_error,
@@ -440,6 +443,8 @@ class _ShardRun:
             self._count_drop(op, gone, op.step.name)
             self._side_car(gone, rows[outcome.dropped], op.step.name)
             self._remove(gone, rows[outcome.dropped], op.step.name)
+        if op.kind == "transform":
+            self.edits.setdefault(op.index, Edits()).look(batch, outcome.batch, outcome.parents)
         if outcome.parents is None:
             return outcome.batch, rows, verdicts
         parents = outcome.parents
