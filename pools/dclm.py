@@ -126,8 +126,8 @@ def _published(chosen: Scale, kind: str) -> list[str]:
         raise FetchError(
             error.kind,
             place,
-            f"the path list of {chosen.name} cannot be had ({error.message}); take it from data/competition_pools/ "
-            "of the repository mlfoundations/dclm and set WINNOW_DCLM_LISTS to that folder",
+            f"the path list of {chosen.name} cannot be had ({error.message}); take it from "
+            "data/competition_pools/ of mlfoundations/dclm and set WINNOW_DCLM_LISTS to that folder",
         ) from error
     return read_lines(file, place)
 

@@ -45,6 +45,7 @@ __all__ = ["KINDS", "FetchError", "FetchFailed", "Fetched", "Item", "Policy", "P
            "fetch", "fetch_all", "remote_size"]  # fmt: skip
 
 _CHUNK = 1 << 18
+_GIVE_UP = 16  # files in a row that a host failed, after which it is asked for no more
 _PROGRESS_BYTES = 1 << 20  # an attempt that brought this much is not counted against the file
 _NO_HOST = ("file", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory")
 
@@ -233,8 +234,11 @@ def cached(url: str, sha256: str | None = None, policy: Policy | None = None) ->
     target = (
         Path(root).expanduser() / "fetched" / hashlib.sha256(url.encode()).hexdigest()[:16] / (name or "file")
     )
-    if target.is_file() and sha256 is not None and sha256_of(target) == sha256.lower():
-        return target  # also a file that was put there by hand
+    if sha256 is not None:
+        if target.is_file() and sha256_of(target) == sha256.lower():
+            return target
+    elif target.is_file() and target.name not in Manifest(target.parent).records:
+        return target  # put there by hand
     try:
         fetch(url, target, sha256=sha256, policy=policy or Policy(file_bytes=8 << 30, tries=3))
     except FetchError as error:
@@ -269,6 +273,7 @@ class _Host:
         self.most = self.limit = max(1, limit)
         self.active = self.good = 0
         self.not_before = 0.0
+        self.failures = 0  # files in a row
         self.turn = threading.Condition()
 
     def enter(self, stop: threading.Event) -> None:
@@ -309,6 +314,7 @@ class _Run:
     retries: Counter[str] = field(default_factory=Counter)
     changed: list[str] = field(default_factory=list)
     received: int = 0
+    skipped: int = 0
     sizes: dict[str, int] = field(default_factory=dict)
 
     def execute(self, raise_failures: bool) -> Report:
@@ -327,8 +333,11 @@ class _Run:
                     return
                 try:
                     results.put(self._one(item))
+                    self._host(item.url).failures = 0
                 except FetchError as error:
                     results.put(("failed", error))
+                    if error.kind in ("throttled", "timeout", "unreachable"):
+                        self._host(item.url).failures += 1
                 except _Stopped:
                     return
                 except BaseException as error:  # a full disk: of no use to go on
@@ -353,7 +362,7 @@ class _Run:
         finally:  # also when the person at the keyboard has had enough
             self.stop.set()
             for thread in threads:
-                thread.join()
+                thread.join(timeout=2.0)  # one in a silent connection ends when that times out
         if broken is not None:
             raise broken
         order = {item.path: i for i, item in enumerate(self.items)}
@@ -376,7 +385,8 @@ class _Run:
             return
         with self.lock:
             known, received, retries = dict(self.sizes), self.received, dict(self.retries)
-        total = round(sum(known.values()) / len(known) * len(self.items)) if known else None
+            coming = len(self.items) - self.skipped
+        total = round(sum(known.values()) / len(known) * coming) if known else None
         active = sum(host.active for host in list(self.hosts.values()))
         seconds = time.monotonic() - self.start
         self.on_progress(Progress(files, len(self.items), failed, received, total, seconds, active, retries))
@@ -389,6 +399,9 @@ class _Run:
         if state == "there":
             record = self.manifest.records[item.path]
             if self._as_asked(item, record):
+                with self.lock:
+                    self.sizes.pop(item.path, None)
+                    self.skipped += 1
                 return "there", record
             state = "changed"
         if state == "changed":
@@ -421,7 +434,12 @@ class _Run:
         began = time.monotonic()
         with part.locked(item.url):
             while True:
-                before = self.received
+                before = part.size()
+                self._within_limits(item, part.size(), began)
+                if host.failures >= _GIVE_UP:
+                    raise FetchError(
+                        "skipped", item.url, f"not tried: {_GIVE_UP} files in a row failed there"
+                    )
                 host.enter(self.stop)
                 problem: FetchError | None = None
                 try:
@@ -436,7 +454,7 @@ class _Run:
                     return record
                 if problem.kind in ("changed", "checksum"):
                     part.drop()
-                if self.received - before >= _PROGRESS_BYTES and problem.kind == "timeout":
+                if part.size() - before >= _PROGRESS_BYTES and problem.kind == "timeout":
                     tries[problem.kind] = 0
                 tries[problem.kind] += 1
                 if tries[problem.kind] > limits.get(problem.kind, policy.tries):
@@ -505,13 +523,14 @@ class _Run:
         )  # fmt: skip
 
     def _count(self, item: Item, n: int, at: int, began: float) -> None:
-        policy = self.policy
         with self.lock:
             self.received += n
-            received = self.received
-        now = time.monotonic()
         if self.stop.is_set():
             raise _Stopped
+        self._within_limits(item, at, began)
+
+    def _within_limits(self, item: Item, at: int, began: float) -> None:
+        policy, received, now = self.policy, self.received, time.monotonic()
         if at > policy.file_bytes:
             raise FetchError("refused", item.url, f"is over the limit of {policy.file_bytes:,} bytes")
         if now - began > policy.file_seconds:

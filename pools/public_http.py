@@ -37,6 +37,7 @@ KINDS = {
     "unreachable": "no address for the host, or nobody answers there: retry",
     "changed": "the file changed while it was fetched: retry from zero",
     "checksum": "the bytes are not those promised: retry from zero, once",
+    "skipped": "its host failed many files in a row: not tried",
     "limit": "a limit on total bytes or seconds was reached: run again to go on",
     "gone": "404 or 410: no retry",
     "refused": "not allowed (401, 403), not public, too large, not a file: no retry",

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curation.errors import PlanError
+
 if TYPE_CHECKING:
     from pools.fetch import FetchError, Progress
     from pools.listing import Listing
@@ -144,6 +146,7 @@ def _describe(arguments: argparse.Namespace) -> None:
 def _common_crawl(arguments: argparse.Namespace) -> int:
     from pools import common_crawl
 
+    _check(arguments)
     pool = common_crawl.crawl(arguments.crawl, arguments.kind, arguments.source, arguments.base)
     return _deliver(pool, arguments)
 
@@ -151,12 +154,14 @@ def _common_crawl(arguments: argparse.Namespace) -> int:
 def _warc_list(arguments: argparse.Namespace) -> int:
     from pools import common_crawl
 
+    _check(arguments)
     return _deliver(common_crawl.warc_list(arguments.file, arguments.source, arguments.base), arguments)
 
 
 def _dclm(arguments: argparse.Namespace) -> int:
     from pools import dclm
 
+    _check(arguments)
     pool = dclm.pool(arguments.scale, arguments.kind, arguments.source, arguments.base)
     if "derived" in pool.source:
         print(
@@ -168,6 +173,7 @@ def _dclm(arguments: argparse.Namespace) -> int:
 def _fetch(arguments: argparse.Namespace) -> int:
     from pools import listing
 
+    _check(arguments)
     return _deliver(listing.load(arguments.listing), arguments)
 
 
@@ -179,6 +185,14 @@ def _list(arguments: argparse.Namespace) -> None:
 
 
 # ---------------------------------------------------------------- list, estimate, fetch
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse what cannot work before anything is asked of a server."""
+    if not (arguments.dest or arguments.list_only or arguments.dry_run):
+        raise PlanError("where to? name a folder, or ask for --list-only or --dry-run")
+    if arguments.concurrency < 1:
+        raise PlanError(f"--concurrency {arguments.concurrency}: at least 1")
 
 
 def _deliver(pool: Listing, arguments: argparse.Namespace) -> int:
@@ -193,8 +207,6 @@ def _deliver(pool: Listing, arguments: argparse.Namespace) -> int:
     if arguments.list_only:
         _write(pool, arguments.dest)
         return 0
-    if not arguments.dest:
-        raise ValueError("where to? name a folder, or ask for --list-only or --dry-run")
     policy = Policy(concurrency=arguments.concurrency, per_host=arguments.concurrency)
     line = _Line(show=not arguments.quiet)
     try:
@@ -223,7 +235,7 @@ def _write(pool: Listing, dest: str | None) -> None:
             print(entry.url)
         return
     if not dest.endswith(".json"):
-        raise ValueError(f"{dest!r}: a listing is a .json file")
+        raise PlanError(f"{dest!r}: a listing is a .json file")
     pool.save(dest)
     size = "" if pool.bytes is None else f", {pool.bytes / 1e6:,.1f} MB"
     print(f"{len(pool.entries):,} shards{size} → {dest}")

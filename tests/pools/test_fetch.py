@@ -285,6 +285,16 @@ def test_a_file_that_never_ends_well_fails_as_timeout(web, tmp_path):
     assert caught.value.kind == "timeout"
 
 
+def test_progress_keeps_a_file_alive_that_others_do_not(web, tmp_path):
+    web.files["/large"] = DATA * 30
+    web.trouble["/large"] = [cut(2_000_000)] * 4
+    assert fetch(web.url("/large"), tmp_path / "large", policy=replace(QUICK, tries=1)).bytes == 9_000_000
+    web.files["/small"] = DATA
+    web.trouble["/small"] = [cut(10_000)] * 4
+    with pytest.raises(FetchError, match="after 2 attempts"):
+        fetch(web.url("/small"), tmp_path / "small", policy=replace(QUICK, tries=1))
+
+
 def test_a_bad_checksum_is_tried_once_more_from_zero(web, tmp_path):
     with pytest.raises(FetchError, match="not 0000000000000000… \\(as given\\), after 2 attempts") as caught:
         get(web, tmp_path, sha256="0" * 64)
@@ -338,9 +348,10 @@ def test_limits(web, tmp_path):
     with pytest.raises(FetchError) as caught:
         get(web, tmp_path, policy=replace(QUICK, total_bytes=1000))
     assert caught.value.kind == "limit"
+    asked = len(web.log)
     with pytest.raises(FetchError) as caught:
         get(web, tmp_path, policy=replace(QUICK, total_seconds=0.0))
-    assert caught.value.kind == "limit"
+    assert caught.value.kind == "limit" and len(web.log) == asked
 
 
 def test_nobody_there(tmp_path):
@@ -364,6 +375,17 @@ def test_the_report_names_each_failure_by_kind_and_what_arrived_stays(web, tmp_p
     assert f"[gone] {web.url('/b.bin')}: HTTP 404" in str(caught.value)
     assert [r.path for r in caught.value.report.fetched] == ["deep/a.bin"]
     assert (tmp_path / "deep" / "a.bin").read_bytes() == DATA
+
+
+def test_a_host_that_fails_file_after_file_is_asked_no_more(web, tmp_path):
+    for n in range(40):
+        web.trouble[f"/{n}"] = [cut(0)] * 3
+    policy = replace(QUICK, tries=1, concurrency=1)
+    items = [Item(web.url(f"/{n}"), f"{n}.bin") for n in range(40)]
+    web.files |= {f"/{n}": DATA for n in range(40)}
+    report = fetch_all(items, tmp_path, policy=policy, raise_failures=False)
+    assert report.failed_by_kind == {"skipped": 24, "timeout": 16}
+    assert len(web.log) == 32 and "not tried: 16 files in a row" in str(report.failed[-1])
 
 
 def test_an_error_of_the_disk_stops_everything(web, tmp_path):
@@ -525,7 +547,7 @@ def test_cached_is_fetched_once_and_may_be_put_there_by_hand(web, tmp_path, monk
         cached(web.url("/none.txt"), policy=QUICK)
     by_hand = Path(str(caught.value).rsplit("put it at ", 1)[1].rstrip(")"))
     by_hand.write_bytes(DATA)
-    assert cached(web.url("/none.txt"), good, QUICK) == by_hand
+    assert cached(web.url("/none.txt"), good, QUICK) == by_hand == cached(web.url("/none.txt"), policy=QUICK)
     assert cached(str(by_hand)) == by_hand == cached(by_hand.as_uri(), good)
     with pytest.raises(ValueError, match="has sha256"):
         cached(str(by_hand), "0" * 64)
