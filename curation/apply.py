@@ -8,7 +8,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -55,10 +55,12 @@ def ready(step: Any) -> Any:
 def apply_step(step: Any, batch: pa.RecordBatch, null_on_error: bool = False) -> Outcome:
     """Apply a score or a transform. `null_on_error`: a score's failing rows get null instead of leaving."""
     if isinstance(step, Score):
-        made, errors = _score_rows(step, batch) if not step.batch else _bisect(_score_batch(step), batch)
+        made, errors = (
+            _score_rows(step, batch) if not step.batch else _score_batches(_score_batch(step), batch)
+        )
         return _with_columns(batch, made, errors, null_on_error)
     if isinstance(step, Model):
-        made, errors = _bisect(_model_batch(step, batch.schema), batch, step.batch_size)
+        made, errors = _score_batches(_model_batch(step, batch.schema), batch, step.batch_size)
         return _with_columns(batch, made, errors, null_on_error)
     if isinstance(step, RowTransform):
         return _transform_rows(step, batch)
@@ -162,44 +164,56 @@ def _one_array(value: Any) -> pa.Array:
     return value if isinstance(value, pa.Array) else pa.array(value)
 
 
-def _bisect(
-    call: Callable[[pa.RecordBatch], dict[str, pa.Array]], batch: pa.RecordBatch, size: int = 0
-) -> tuple[dict[str, pa.Array], list[RowError]]:
-    """Call on the batch (in slices of `size`); on an exception halve until the failing rows are found."""
-    errors: list[RowError] = []
-    pieces: list[dict[str, pa.Array] | int] = []  # arrays, or a number of failed rows
+T = TypeVar("T")
 
-    def attempt(start: int, stop: int) -> None:
-        part = batch.slice(start, stop - start)
+
+def _bisect(
+    call: Callable[[int, int], T], n_rows: int, size: int
+) -> tuple[list[tuple[int, int, T | None]], list[RowError]]:
+    """`call(start, stop)` on slices of `size` rows; on an exception halve until the failing rows are found.
+    Returns (start, stop, answer or None for a failed row) in order, and the errors.
+
+    A loop and not a recursion: a function that refers to itself is a cycle, which would hold every batch
+    until the garbage collector comes by.
+    """
+    answers: list[tuple[int, int, T | None]] = []
+    errors: list[RowError] = []
+    size = size or max(1, n_rows)
+    todo = [(start, min(start + size, n_rows)) for start in range(0, n_rows, size)][::-1]
+    while todo:
+        start, stop = todo.pop()
         try:
-            made = call(part)
-            for name, array in made.items():
-                if len(array) != stop - start:
-                    raise ValueError(f"{name}: {stop - start} rows went in, {len(array)} values came out")
-            pieces.append(made)
+            answers.append((start, stop, call(start, stop)))
         except Exception as error:
             if stop - start == 1:
                 errors.append(_row_error(start, error))
-                pieces.append(1)
-                return
-            middle = (start + stop) // 2
-            attempt(start, middle)
-            attempt(middle, stop)
+                answers.append((start, stop, None))
+            else:
+                middle = (start + stop) // 2
+                todo += [(middle, stop), (start, middle)]
+    return answers, errors
 
-    step = size or max(1, batch.num_rows)
-    for start in range(0, max(1, batch.num_rows), step):
-        if batch.num_rows == 0:
-            pieces.append(call(batch))
-        else:
-            attempt(start, min(start + step, batch.num_rows))
-    made = [p for p in pieces if not isinstance(p, int)]
-    if not made:  # every row failed: the types are what an empty call says
+
+def _score_batches(
+    call: Callable[[pa.RecordBatch], dict[str, pa.Array]], batch: pa.RecordBatch, size: int = 0
+) -> tuple[dict[str, pa.Array], list[RowError]]:
+    """The columns that a score makes of a batch; null where a row failed."""
+
+    def attempt(start: int, stop: int) -> dict[str, pa.Array]:
+        made = call(batch.slice(start, stop - start))
+        for name, array in made.items():
+            if len(array) != stop - start:
+                raise ValueError(f"{name}: {stop - start} rows went in, {len(array)} values came out")
+        return made
+
+    answers, errors = _bisect(attempt, batch.num_rows, size)
+    made = [answer for _, _, answer in answers if answer is not None]
+    if not made:  # no row, or every row failed: the types are what an empty call says
         made_types = {k: v.type for k, v in call(batch.slice(0, 0)).items()}
         return {k: pa.nulls(batch.num_rows, t) for k, t in made_types.items()}, errors
     columns = {}
-    for name in made[0]:
-        kind = made[0][name].type
-        chunks = [pa.nulls(p, kind) if isinstance(p, int) else p[name] for p in pieces]
+    for name, first in made[0].items():
+        chunks = [pa.nulls(j - i, first.type) if a is None else a[name] for i, j, a in answers]
         columns[name] = chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks)
     return columns, errors
 
@@ -246,37 +260,26 @@ def _transform_rows(step: RowTransform, batch: pa.RecordBatch) -> Outcome:
 
 
 def _transform_batch(step: Transform, batch: pa.RecordBatch) -> Outcome:
-    errors: list[RowError] = []
-    pieces: list[tuple[pa.RecordBatch, np.ndarray]] = []
     added = step.output_types({f.name: f.type for f in batch.schema})
 
-    def attempt(start: int, stop: int) -> None:
-        try:
-            answer = step(batch.slice(start, stop - start))
-            out, origin = answer if isinstance(answer, tuple) else (answer, None)
-            if origin is None:
-                if out.num_rows != stop - start:
-                    raise ValueError(
-                        f"{step.name}: {stop - start} rows in, {out.num_rows} out, and no parents returned"
-                    )
-                origin = np.arange(stop - start, dtype=np.int64)
-            origin = np.asarray(origin, dtype=np.int64)
-            if len(origin) != out.num_rows or np.any(np.diff(origin) < 0):
-                raise ValueError(f"{step.name}: parents must be ascending, one for each row returned")
-            if len(origin) and (origin[0] < 0 or origin[-1] >= stop - start):
-                raise ValueError(f"{step.name}: a parent lies outside the batch")
-            pieces.append((_conform(step, batch, out, added), origin + start))
-        except Exception as error:
-            if stop - start == 1:
-                errors.append(_row_error(start, error))
-                return
-            middle = (start + stop) // 2
-            attempt(start, middle)
-            attempt(middle, stop)
+    def attempt(start: int, stop: int) -> tuple[pa.RecordBatch, np.ndarray]:
+        answer = step(batch.slice(start, stop - start))
+        out, origin = answer if isinstance(answer, tuple) else (answer, None)
+        if origin is None:
+            if out.num_rows != stop - start:
+                raise ValueError(
+                    f"{step.name}: {stop - start} rows in, {out.num_rows} out, and no parents returned"
+                )
+            origin = np.arange(stop - start, dtype=np.int64)
+        origin = np.asarray(origin, dtype=np.int64)
+        if len(origin) != out.num_rows or np.any(np.diff(origin) < 0):
+            raise ValueError(f"{step.name}: parents must be ascending, one for each row returned")
+        if len(origin) and (origin[0] < 0 or origin[-1] >= stop - start):
+            raise ValueError(f"{step.name}: a parent lies outside the batch")
+        return _conform(step, batch, out, added), origin + start
 
-    size = step.batch_size or max(1, batch.num_rows)
-    for start in range(0, batch.num_rows, size):
-        attempt(start, min(start + size, batch.num_rows))
+    answers, errors = _bisect(attempt, batch.num_rows, step.batch_size)
+    pieces = [answer for _, _, answer in answers if answer is not None]
     if not pieces:
         empty = step(batch.slice(0, 0))
         out = empty[0] if isinstance(empty, tuple) else empty

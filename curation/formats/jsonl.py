@@ -35,6 +35,7 @@ from curation.formats.common import (
     with_id,
 )
 from curation.formats.compression import Damaged, codec, compressor, pieces
+from curation.formats.rebuffer import joined
 from curation.formats.rows import to_batch
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 INFER_ROWS = 1_000
 MAX_RECORD_BYTES = 32 << 20
 _BOM = b"\xef\xbb\xbf"
+_PARSED_BYTES = 2 << 20  # at a time: Python objects of a row take several times its bytes
 
 
 def schema(shard: Shard) -> pa.Schema:
@@ -104,11 +106,20 @@ def read(
         # A schema that was handled as names and types has lost what marks JSON text: look again.
         return frozenset(field.name for field in schema(shard) if is_json(field))
 
-    for block in _blocks(shard, batch_bytes, max_record_bytes, bad):
+    held: list[pa.RecordBatch] = []
+    size = 0
+    for block in _blocks(shard, min(batch_bytes, _PARSED_BYTES), max_record_bytes, bad):
         rows, offsets = _parse(block, shard.name, bad)
         batch = to_batch(rows, offsets, target, shard.name, "byte", bad, unread, loose)
+        del rows
         if batch.num_rows:
-            yield batch
+            held.append(batch)
+        size += len(block.data)
+        if held and size >= batch_bytes:
+            yield joined(held)
+            held, size = [], 0
+    if held:
+        yield joined(held)
 
 
 class _Block:

@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 
 from curation import storage
 from curation.formats.common import Bad, FormatError, OnBad, row_id, with_id
-from curation.formats.rebuffer import Rebuffer
+from curation.formats.rebuffer import Rebuffer, joined
 
 if TYPE_CHECKING:
     from curation.shards import Shard
 
-ROW_GROUP_BYTES = 32 << 20  # of Arrow values, before encoding
+ROW_GROUP_BYTES = 16 << 20  # of Arrow values, before encoding
 ROW_GROUP_ROWS = 100_000
 # Columns whose values are nearly all distinct: a dictionary would be built only to be thrown away.
 _DISTINCT = {"id", "text", "content", "image", "url", "sha256"}
@@ -146,17 +146,10 @@ def _gathered(batches: Iterator[pa.RecordBatch], batch_bytes: int) -> Iterator[p
         held.append(batch)
         size += batch.nbytes
         if 2 * size > batch_bytes:
-            yield _joined(held)
+            yield joined(held)
             held, size = [], 0
     if held:
-        yield _joined(held)
-
-
-def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    if len(batches) == 1:
-        return batches[0]
-    columns = [pa.concat_arrays([b.column(i) for b in batches]) for i in range(batches[0].num_columns)]
-    return pa.RecordBatch.from_arrays(columns, schema=batches[0].schema)
+        yield joined(held)
 
 
 def _conform(

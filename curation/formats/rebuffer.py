@@ -42,6 +42,14 @@ class Rebuffer:
             yield table
 
 
+def joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """One batch of them all; they have one schema."""
+    if len(batches) == 1:
+        return batches[0]
+    columns = [pa.concat_arrays([b.column(i) for b in batches]) for i in range(batches[0].num_columns)]
+    return pa.RecordBatch.from_arrays(columns, schema=batches[0].schema)
+
+
 def row_bytes(batch: pa.RecordBatch) -> np.ndarray:
     """Bytes of values per row, int64[n]: of the logical values, whatever buffers lie under them."""
     total = np.zeros(batch.num_rows, np.int64)
