@@ -29,6 +29,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from curation import storage
+from pools.fetch_manifest import NAME as MANIFEST
 from pools.fetch_manifest import Fetched, Manifest, sha256_of
 from pools.fetch_sources import open_source, storage_errors, validator_of
 from pools.partial_file import Part
@@ -560,6 +561,8 @@ def _check_paths(items: list[Item]) -> None:
         path = PurePosixPath(item.path)
         if not item.path or path.is_absolute() or ".." in path.parts or set(item.path) & {"\\", "\0"}:
             raise ValueError(f"{item.url}: {item.path!r} is not a path inside the folder")
+        if path.name == MANIFEST or path.name.endswith((".part", ".part.json")):
+            raise ValueError(f"{item.url}: {item.path!r} is a name that this program keeps for itself")
         other = seen.setdefault(str(path), item.url)
         if other != item.url:
             raise ValueError(f"{other} and {item.url} would both be written to {item.path!r}: rename one")

@@ -499,6 +499,12 @@ def test_paths_stay_inside_the_folder(path, tmp_path):
         fetch_all([Item("https://example.org/x", path)], tmp_path)
 
 
+@pytest.mark.parametrize("path", [NAME, f"a/{NAME}", ".x.part", "x.part.json"])
+def test_names_that_are_ours_are_refused(path, tmp_path):
+    with pytest.raises(ValueError, match="keeps for itself"):
+        fetch_all([Item("https://example.org/x", path)], tmp_path)
+
+
 def test_two_urls_of_one_name_are_refused(tmp_path):
     with pytest.raises(ValueError, match="would both be written to 'x'"):
         fetch_all([Item("https://a.example/x", "x"), Item("https://b.example/x", "x")], tmp_path)
