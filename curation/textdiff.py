@@ -18,7 +18,7 @@ Piece = tuple[str, str]  # (SAME | REMOVED | ADDED, text), or (GAP, what was lef
 _WINDOW = 2000  # lines, or words of a line, that are compared on either side
 _CONTEXT = 60  # characters shown before and after a change
 _CLIP = 240  # characters shown of either end of a long change
-_TOKEN = re.compile(r"\s+|\w+|[^\w\s]")
+_TOKEN = re.compile(r"\n|[^\S\n]+|\w+|[^\w\s]")
 
 
 def pieces(before: str, after: str, limit: int = 2000) -> list[Piece]:
@@ -203,12 +203,12 @@ def _coloured(text: str, colour: str) -> str:
 def as_html(found: Iterable[Sequence[str]]) -> Html:
     """Pieces as an element for a page: <del>, <ins>, and what was left out in words."""
     names = {REMOVED: "del", ADDED: "ins"}
-    return el(
-        "p",
-        [
-            el("span", f"⋯ {text} ⋯", class_="gap") if op == GAP else el(names.get(op, "span"), text)
-            for op, text in found
-        ],
-        class_="diff",
-        dir="auto",
-    )
+
+    def piece(op: str, text: str) -> Html:
+        if op == GAP:
+            return el("span", f"⋯ {text} ⋯", class_="gap")
+        if op in names and not text.strip():  # nothing that could be struck out
+            text = text.replace("\n", "↵\n").replace("\t", "→\t").replace(" ", "·")
+        return el(names.get(op, "span"), text)
+
+    return el("p", [piece(op, text) for op, text in found], class_="diff", dir="auto")

@@ -5,7 +5,7 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.textdiff import ADDED, GAP, REMOVED, SAME, as_text, pieces
+from curation.textdiff import ADDED, GAP, REMOVED, SAME, as_html, as_text, pieces
 
 ODD = st.text(alphabet="ab c\n\t\r\x00é世\u2028😀.", max_size=60)
 
@@ -61,3 +61,10 @@ def test_hostile_texts_take_little_time():
         for after in (before[::2], "", before[1:-1] + "z", before.replace("a", "b")):
             pieces(before, after)
     assert time.process_time() - start < 20
+
+
+def test_removed_blank_lines_can_be_seen():
+    found = pieces("one\n\n\ntwo  \n", "one\ntwo\n")
+    assert "<del>↵\n↵\n</del>" in as_html(found) and "<del>··</del>" in as_html(found)
+    shown = as_html(pieces("a <b> c", "a  c"))
+    assert "&lt;b&gt;" in shown and "<b>" not in shown
