@@ -1,4 +1,9 @@
-"""Token counts: exact by any Hugging Face tokenizer file, or estimated from bytes."""
+"""Token counts: exact by any Hugging Face tokenizer file, or estimated from bytes.
+
+    python -m filters.text.tokens tokenizer.json out/
+
+says how many bytes of the text under `out/` a token has, and what an estimate with that ratio misses.
+"""
 
 from __future__ import annotations
 
@@ -84,3 +89,40 @@ class NTokensEstimate(c.Model):
 
 
 n_tokens_estimate = NTokensEstimate
+
+
+def main() -> None:
+    import argparse
+
+    import pyarrow.parquet as pq
+
+    parser = argparse.ArgumentParser(description="Bytes per token, and what n_tokens_estimate misses.")
+    parser.add_argument("tokenizer", help="a tokenizer.json")
+    parser.add_argument("pages", help="folder with parquet files that have a column text")
+    options = parser.parse_args()
+    exact = NTokens(options.tokenizer)
+    exact.setup()
+    counts, sizes = [], []
+    for file in sorted(Path(options.pages).rglob("*.parquet")):
+        if "text" not in pq.read_schema(file).names:
+            continue
+        for batch in pq.ParquetFile(file).iter_batches(columns=["text"]):
+            batch = batch.filter(pc.is_valid(batch.column("text")))
+            counts.append(np.asarray(exact(batch)))
+            sizes.append(np.asarray(pc.binary_length(batch.column("text"))))
+    if not sum(map(len, counts)):
+        raise SystemExit(f"{options.pages}: no parquet file with a column text")
+    tokens, size = np.concatenate(counts).astype(float), np.concatenate(sizes).astype(float)
+    ratio = size.sum() / tokens.sum()
+    print(f"{len(tokens)} pages, {size.sum() / 1e6:.2f} MB, {ratio:.2f} bytes per token")
+    for given in (4.0, ratio):
+        guess = np.round(size / given)
+        missed = np.abs(guess - tokens) / np.maximum(tokens, 1)
+        print(
+            f"bytes / {given:.2f}: {guess.sum() / tokens.sum() - 1:+.1%} in all; one page: "
+            f"{np.median(missed):.1%} (median), {np.quantile(missed, 0.95):.0%} (one in twenty)"
+        )
+
+
+if __name__ == "__main__":
+    main()

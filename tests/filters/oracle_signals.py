@@ -1,4 +1,9 @@
-"""Readable references of what filters/text/signal_kernels.py computes. Plain Python strings, no speed."""
+"""Readable references of what filters/text/signal_kernels.py computes. Plain Python strings, no speed.
+
+    python tests/filters/oracle_signals.py out/
+
+compares the two, and their speeds, on the pages under `out/` (parquet files with a column text).
+"""
 
 from __future__ import annotations
 
@@ -171,3 +176,49 @@ def repetitions(text: str, across_lines: bool) -> dict:
         "doc_max_length_repetition": max(sizes, default=0),
         "doc_frac_repetition": sum(sizes) / max(len(text), 1),
     }
+
+
+def main() -> None:
+    import sys
+    import time
+    from pathlib import Path
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from filters.text.redpajama import STOP_WORDS, redpajama_signals
+
+    files = [f for f in sorted(Path(sys.argv[1]).rglob("*.parquet")) if "text" in pq.read_schema(f).names]
+    pages = pa.concat_tables([pq.read_table(file, columns=["text"]) for file in files]).combine_chunks()
+    batch = pages.to_batches()[0]
+    texts = batch.column("text").to_pylist()
+    size = sum(len(text.encode()) for text in texts) / 1e6
+    step = redpajama_signals(lines=True)
+    step.setup()
+    step(batch)
+    spent = []
+    for _ in range(5):
+        start = time.process_time()
+        made = step(batch)
+        spent.append(time.process_time() - start)
+    start = time.process_time()
+    stops = frozenset(STOP_WORDS)
+    wanted = [redpajama(text, stops) | redpajama_lines(text) for text in texts]
+    slow = time.process_time() - start
+    different = 0
+    for name in wanted[0]:
+        for got, value in zip(made[name].to_pylist(), (row[name] for row in wanted), strict=True):
+            if isinstance(value, list):
+                pairs = zip(got, value, strict=True)
+                near = all(math.isclose(*pair, rel_tol=1e-6) for pair in pairs)
+            else:
+                near = got == value or math.isclose(got, value, rel_tol=1e-11, abs_tol=1e-12)
+            different += not near
+    print(f"{len(texts)} pages, {size:.2f} MB, {len(wanted[0])} signals a page: {different} differ")
+    print(
+        f"compiled {size / min(spent):.0f} MB/s, plain Python {size / slow:.2f} MB/s, {slow / min(spent):.0f} x"
+    )
+
+
+if __name__ == "__main__":
+    main()
