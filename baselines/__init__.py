@@ -17,12 +17,15 @@ def names(track: str | None = None) -> list[str]:
 
 
 def find(name: str | Path) -> Recipe:
-    """A recipe by path, or by the name of one of ours. PlanError names the nearest one."""
+    """A recipe by path (a file of ours or one of DCLM's), or by the name of one of ours. PlanError names the
+    nearest one."""
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise PlanError(f"there is no recipe file {path}")
-        return load_plan(path)
+        from baselines import dclm_yaml
+
+        return dclm_yaml.load(path) if dclm_yaml.is_dclm(path) else load_plan(path)
     ours = FOLDER / f"{name}.yaml"
     if not ours.is_file():
         raise PlanError(f"there is no recipe {name!r}; {suggest(str(name), names())}")

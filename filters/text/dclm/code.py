@@ -1,7 +1,9 @@
-"""DCLM's mappers for code and LaTeX: GitHub files (RedPajama's rules), repositories (StarCoder 2), arXiv sources.
+"""DCLM's mappers for code and LaTeX: GitHub files (RedPajama's rules), repositories (StarCoder 2), arXiv
+sources.
 
 Sources: RedPajama v1's data preparation for GitHub and arXiv, StarCoder 2 (Lozhkov et al. 2024, arXiv
-2402.19173), as DCLM uses them. ``compat="dclm"`` reproduces what is odd in DCLM; each docstring says what that is.
+2402.19173), as DCLM uses them. ``compat="dclm"`` reproduces what is odd in DCLM; each docstring says what
+that is.
 """
 
 from __future__ import annotations
@@ -25,11 +27,10 @@ from filters.text.dclm.pages import Page, PageMapper, Pages, builtin
 
 # RedPajama's list for GitHub; the case counts
 GITHUB_EXTENSIONS = tuple(
-    """
-    .asm .bash .bat .c .c++ .C .cc .cmake .cmd .command .cpp .cs .css .dockerfile .f .f03 .f08 .f77 .f90 .f95 .for
-    .fpp .go .h .h++ .H .hh .hpp .hs .html .java .jl .js .lua .m .markdown .md .perl .php .php3 .php4 .php5 .phps
-    .phpt .pl .pm .pod .ps1 .psd1 .psm1 .py .rb .rs .rst .scala .sh .smali .sql .tex .ts .tsx .vb .xml .zsh
-    Dockerfile Makefile
+    """ .asm .bash .bat .c .c++ .C .cc .cmake .cmd .command .cpp .cs .css .dockerfile .f .f03 .f08 .f77 .f90
+    .f95 .for .fpp .go .h .h++ .H .hh .hpp .hs .html .java .jl .js .lua .m .markdown .md .perl .php .php3
+    .php4 .php5 .phps .phpt .pl .pm .pod .ps1 .psd1 .psm1 .py .rb .rs .rst .scala .sh .smali .sql .tex .ts
+    .tsx .vb .xml .zsh Dockerfile Makefile
     """.split()  # noqa: SIM905
 )
 
@@ -68,15 +69,16 @@ def github_extension_filter(
     column: str = "github_extension_filter",
     reason: str = "github_extension_filter",
 ) -> list[Any]:
-    """Keep files whose name (column ``filename_key``) ends in one of ``allowed_extensions``, upper and lower case
-    as written; None is RedPajama's list. A file without a name is dropped."""
+    """Keep files whose name (column ``filename_key``) ends in one of ``allowed_extensions``, upper and
+    lower case as written; None is RedPajama's list. A file without a name is dropped."""
     allowed = GITHUB_EXTENSIONS if allowed_extensions is None else tuple(allowed_extensions)
     return [Extension(filename_key, allowed, column), c.keep(quoted(column), reason=reason)]
 
 
 @dataclass(frozen=True)
 class AlphaPerToken(c.Model):
-    """Letters (``str.isalpha``) per token of ``tokenizer_name``: a float64 column, null for a text of no token."""
+    """Letters (``str.isalpha``) per token of ``tokenizer_name``: a float64 column, null for a text of no
+    token."""
 
     tokenizer_name: str
     column: str = "alphabetic_characters_to_tokens_filter"
@@ -124,10 +126,10 @@ def alphabetic_characters_to_tokens_filter(
     column: str = "alphabetic_characters_to_tokens_filter",
     reason: str = "alphabetic_characters_to_tokens_filter",
 ) -> list[Any]:
-    """Keep pages with at least ``min_ratio`` (1.5, inclusive) letters per token: text that a tokenizer cuts into
-    little pieces is data, not prose or code. ``tokenizer_name``: a tokenizer.json, a folder with one, or a name on
-    the model hub. DCLM calls the bound ``max_ratio``, though it is a minimum there too: that name is taken only
-    with ``compat="dclm"``. An empty page is dropped."""
+    """Keep pages with at least ``min_ratio`` (1.5, inclusive) letters per token: text that a tokenizer cuts
+    into little pieces is data, not prose or code. ``tokenizer_name``: a tokenizer.json, a folder with one,
+    or a name on the model hub. DCLM calls the bound ``max_ratio``, though it is a minimum there too: that
+    name is taken only with ``compat="dclm"``. An empty page is dropped."""
     name = "alphabetic_characters_to_tokens_filter"
     if importlib.util.find_spec("tokenizers") is None:
         raise PlanError(f"{name} needs the package tokenizers: pip install tokenizers")
@@ -177,17 +179,19 @@ def starcoder_v2_format_modifier(
     add_metadata_prob: float = 0.5, add_sentinels: bool = True, seed: int = 0
 ) -> PageMapper:
     """``text`` from all ``files`` of a repository, with ``<file_sep>`` before each; with probability
-    ``add_metadata_prob`` also their names, and ``<repo_name>`` with the repository's (column ``repo_name``) in
-    front. ``add_sentinels: false``: blank lines in place of the marks. The draw comes from the row's id and
-    ``seed`` (DCLM's has no seed). A mark that stands in a file's own text stays; DCLM takes it out with the others.
+    ``add_metadata_prob`` also their names, and ``<repo_name>`` with the repository's (column ``repo_name``)
+    in front. ``add_sentinels: false``: blank lines in place of the marks. The draw comes from the row's id
+    and ``seed`` (DCLM's has no seed). A mark that stands in a file's own text stays; DCLM takes it out with
+    the others.
     """
     if not 0 <= add_metadata_prob <= 1:
         raise PlanError(
             f"starcoder_v2_format_modifier: add_metadata_prob={add_metadata_prob} is not in 0 … 1"
         )
     return builtin(
-        "starcoder_v2_format_modifier", repository_text, ("files", "repo_name", "text"), ("files", "repo_name"),
-        (("text", "string"),), add_metadata_prob=add_metadata_prob, add_sentinels=add_sentinels, seed=seed,
+        "starcoder_v2_format_modifier", repository_text, ("files", "repo_name", "text"),
+        ("files", "repo_name"), (("text", "string"),), add_metadata_prob=add_metadata_prob,
+        add_sentinels=add_sentinels, seed=seed,
     )  # fmt: skip
 
 
@@ -249,9 +253,9 @@ def arxiv_appendix_modifier() -> PageMapper:
 
 
 def arxiv_comment_modifier(remove_multiline: bool = False, compat: str | None = None) -> PageMapper:
-    """Without LaTeX comments: whole lines, ends of lines (not after ``\\%``) and, with ``remove_multiline``,
-    ``comment`` environments. DCLM also takes the character before a '%', and leaves a '%' at a line's end: only
-    with ``compat="dclm"``."""
+    """Without LaTeX comments: whole lines, ends of lines (not after ``\\%``) and, with
+    ``remove_multiline``, ``comment`` environments. DCLM also takes the character before a '%', and leaves a
+    '%' at a line's end: only with ``compat="dclm"``."""
     return builtin(
         "arxiv_comment_modifier", without_comments, ("text",),
         remove_multiline=remove_multiline, compat=compat_of(compat),
@@ -259,14 +263,14 @@ def arxiv_comment_modifier(remove_multiline: bool = False, compat: str | None = 
 
 
 def arxiv_macro_modifier() -> PageMapper:
-    """Macros without arguments (``\\newcommand{\\x}{…}``, ``\\def\\x{…}``, on one line each) written out wherever
-    they are used, in the order they are defined, ``\\newcommand`` first. (DCLM loses pages whose macros hold
-    letters outside ASCII, to an error; here they stay.)"""
+    """Macros without arguments (``\\newcommand{\\x}{…}``, ``\\def\\x{…}``, on one line each) written out
+    wherever they are used, in the order they are defined, ``\\newcommand`` first. (DCLM loses pages whose
+    macros hold letters outside ASCII, to an error; here they stay.)"""
     return builtin("arxiv_macro_modifier", expanded_macros, ("text",))
 
 
 def arxiv_section_strip_modifier(compat: str | None = None) -> PageMapper:
-    """Nothing before the first heading (chapter, part, section … subparagraph); a page without one is dropped. For
-    DCLM a ``\\paragraph`` counts only with a ``\\subparagraph`` right after it, for want of a '|' in its pattern:
-    only with ``compat="dclm"``."""
+    """Nothing before the first heading (chapter, part, section … subparagraph); a page without one is
+    dropped. For DCLM a ``\\paragraph`` counts only with a ``\\subparagraph`` right after it, for want of a
+    '|' in its pattern: only with ``compat="dclm"``."""
     return builtin("arxiv_section_strip_modifier", from_first_section, ("text",), compat=compat_of(compat))

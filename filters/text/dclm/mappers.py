@@ -1,16 +1,16 @@
-"""DCLM's filters under DCLM's own names and parameters: each is a score that stays, and a keep with the name as
-its reason.
+"""DCLM's filters under DCLM's own names and parameters: each is a score that stays, and a keep with the
+name as its reason.
 
     from filters.text.dclm.mappers import page_length_filter
     plan = [..., page_length_filter("sentence", min_length=3), ...]
 
-Source: DCLM (Li et al. 2024, arXiv 2406.11794) and the behaviour of its released pipeline. Rules that are odd
-there are mended here; ``compat="dclm"`` reproduces them, and each docstring says what differs. The rules of the
-baseline itself (word counts, symbols, bullets, stop words, repetition, line edits) are compiled in
-``filters.text.dclm``; this module holds the others.
+Source: DCLM (Li et al. 2024, arXiv 2406.11794) and the behaviour of its released pipeline. Rules that are
+odd there are mended here; ``compat="dclm"`` reproduces them, and each docstring says what differs. The
+rules of the baseline itself (word counts, symbols, bullets, stop words, repetition, line edits) are
+compiled in ``filters.text.dclm``; this module holds the others.
 
-``column`` names the score's column and ``reason`` the reason of removal; a filter that a plan uses twice needs
-two columns. A null text passes no filter.
+``column`` names the score's column and ``reason`` the reason of removal; a filter that a plan uses twice
+needs two columns. A null text passes no filter.
 """
 
 from __future__ import annotations
@@ -119,12 +119,12 @@ class PageLength(c.Model):
         one_of("length_type", self.length_type, LENGTH_TYPES)
         one_of("model", self.model, WORD_MODELS)
         one_of("tokenizer", self.tokenizer, TOKENIZERS)
-        if self.length_type == "word" and self.model == "uniseg":
-            if not (self.ignore_punctuation and self.ignore_whitespace):
-                raise PlanError(
-                    "words of model 'uniseg' are counted without punctuation and white space only: "
-                    "say ignore_punctuation: true, or take model 'fasttext' or 'split'"
-                )
+        bare = self.ignore_punctuation and self.ignore_whitespace
+        if self.length_type == "word" and self.model == "uniseg" and not bare:
+            raise PlanError(
+                "words of model 'uniseg' are counted without punctuation and white space only: "
+                "say ignore_punctuation: true, or take model 'fasttext' or 'split'"
+            )
         if self.length_type == "sentence":
             require_tokenizer(self.tokenizer)
 
@@ -164,13 +164,13 @@ def page_length_filter(
 ) -> list[Any]:
     """Keep pages of ``min_length`` to ``max_length`` units, both inclusive.
 
-    ``length_type``: ``char`` (code points); ``word``; ``sentence``; ``line`` and ``paragraph`` (pieces between
-    one or two newlines; ``remove_empty``: only those with something but white space).
+    ``length_type``: ``char`` (code points); ``word``; ``sentence``; ``line`` and ``paragraph`` (pieces
+    between one or two newlines; ``remove_empty``: only those with something but white space).
 
     Words are cut by ``model``: ``fasttext`` (at ASCII white space and NUL), ``split`` (as ``str.split``) or
-    ``uniseg`` (Unicode word boundaries, UAX #29; without punctuation only). ``ignore_punctuation`` counts only
-    words that begin with a letter or digit. DCLM's fastText reader also gives one token for each newline, and
-    counts it where punctuation counts: here only with ``compat="dclm"``.
+    ``uniseg`` (Unicode word boundaries, UAX #29; without punctuation only). ``ignore_punctuation`` counts
+    only words that begin with a letter or digit. DCLM's fastText reader also gives one token for each
+    newline, and counts it where punctuation counts: here only with ``compat="dclm"``.
 
     Sentences are cut by ``tokenizer``: ``rules`` (ours, compiled; see ``mappers_sentences``), ``nltk`` or
     ``blingfire``, which must be installed. None is ``rules``, with ``compat="dclm"`` DCLM's own default,
@@ -189,7 +189,8 @@ def line_counter_enricher(
     paragraph_end: str = "\n", remove_empty: bool = True, key: str = "num_lines", overwrite: bool = False
 ) -> Any:
     """Column ``key``: pieces of the text between ``paragraph_end`` (a plain string; DCLM reads a regular
-    expression), without the blank ones if ``remove_empty``. ``overwrite``: the column may be there already."""
+    expression), without the blank ones if ``remove_empty``. ``overwrite``: the column may be there
+    already."""
     if not paragraph_end or _REGEX.search(paragraph_end):
         raise PlanError(
             f"line_counter_enricher: paragraph_end={paragraph_end!r} must be a plain string, not a pattern"
@@ -251,8 +252,8 @@ class Overwrite(c.Transform):
 
 @dataclass(frozen=True)
 class LineLength(c.Model):
-    """Longest or mean line of the text in code points, lines as ``str.splitlines`` cuts them: a float64 column;
-    null for an empty text."""
+    """Longest or mean line of the text in code points, lines as ``str.splitlines`` cuts them: a float64
+    column; null for an empty text."""
 
     length_type: str = "max"
     column: str = "line_length_filter"
@@ -282,8 +283,9 @@ def line_length_filter(
     column: str = "line_length_filter",
     reason: str = "line_length_filter",
 ) -> list[Any]:
-    """Keep pages whose longest (``max``) or mean (``avg``) line has at most ``max_length`` characters. Lines as
-    ``str.splitlines`` cuts them; an empty page is dropped. RedPajama's rule for GitHub: max 1000, avg 100."""
+    """Keep pages whose longest (``max``) or mean (``avg``) line has at most ``max_length`` characters.
+    Lines as ``str.splitlines`` cuts them; an empty page is dropped. RedPajama's rule for GitHub: max 1000,
+    avg 100."""
     return [LineLength(length_type, column), *between(column, -math.inf, max_length, reason)]
 
 
@@ -315,13 +317,34 @@ def alphanumeric_char_ratio_filter(
 ) -> list[Any]:
     """Keep pages of which at least ``min_alnum_ratio`` (0.25, inclusive) of the characters are alphanumeric.
 
-    DCLM calls the bound ``max_alnum_ratio``, though it acts as a minimum there too. That name is taken only with
-    ``compat="dclm"``. An empty page is dropped.
+    DCLM calls the bound ``max_alnum_ratio``, though it acts as a minimum there too. That name is taken only
+    with ``compat="dclm"``. An empty page is dropped.
     """
     bound = least(
         "alphanumeric_char_ratio_filter", "alnum_ratio", min_alnum_ratio, max_alnum_ratio, compat, 0.25
     )
     return [AlnumRatio(column), *between(column, bound, math.inf, reason)]
+
+
+@dataclass(frozen=True)
+class LowercaseRepetition(c.Model):
+    """The scores of ``dclm_repetition`` over the lower-cased text
+    (``repetition_filter(ignore_case=True)``)."""
+
+    output: str = "dclm_repetition_lower"
+    inputs = ("text",)
+    uses = (*_MEASURING, "filters.text.dclm.repetition", "filters.text.dclm.columns")
+
+    @property
+    def outputs(self) -> dict[str, pa.DataType]:  # type: ignore[override]
+        from filters.text.dclm.repetition import REPETITION_TYPE
+
+        return {self.output: REPETITION_TYPE}
+
+    def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
+        from filters.text.dclm.repetition import score_dclm_repetition
+
+        return {self.output: score_dclm_repetition(pc.utf8_lower(batch.column("text")))}
 
 
 # ---------------------------------------------------------------------------------------------- substrings
@@ -412,10 +435,10 @@ def substring_filter(
 ) -> list[Any]:
     """Drop pages that hold a string of the list ``any``where, as ``prefix`` or as ``suffix`` of the page.
 
-    ``banlist_from_fname``: a file, one string a line; it goes before ``banlist``. ``exact_word``: only where the
-    string stands alone, without a letter, digit or '_' right beside it. Upper and lower case are the same unless
-    ``case_sensitive``. DCLM joins the list into a regular expression as it stands ("Read more..." also finds
-    "Read more!!!"): here a string is a string, with ``compat="dclm"`` a pattern.
+    ``banlist_from_fname``: a file, one string a line; it goes before ``banlist``. ``exact_word``: only
+    where the string stands alone, without a letter, digit or '_' right beside it. Upper and lower case are
+    the same unless ``case_sensitive``. DCLM joins the list into a regular expression as it stands ("Read
+    more..." also finds "Read more!!!"): here a string is a string, with ``compat="dclm"`` a pattern.
     """
     entries = entries_of("substring_filter", banlist, banlist_from_fname)
     step = Substrings(entries, location, case_sensitive, exact_word, compat_of(compat), column)
@@ -531,15 +554,17 @@ def url_substring_filter(
 ) -> list[Any]:
     """Drop pages whose URL holds at least ``num_banned_substrs`` different strings of the list.
 
-    ``exact_domain_match``: the URL's host is on the list (an entry does not cover its subdomains), and the other
-    rules do not matter. ``match_substrings: false``: a string counts only where it stands alone, between
-    characters other than letters, digits and '_'. ``ignore_chars``: strings taken out of the URL first. A page
-    without a URL stays. Lists are text files, one entry a line; a pickle is refused, for reading one runs code.
+    ``exact_domain_match``: the URL's host is on the list (an entry does not cover its subdomains), and the
+    other rules do not matter. ``match_substrings: false``: a string counts only where it stands alone,
+    between characters other than letters, digits and '_'. ``ignore_chars``: strings taken out of the URL
+    first. A page without a URL stays. Lists are text files, one entry a line; a pickle is refused, for
+    reading one runs code.
 
-    Mended; ``compat="dclm"`` reproduces: (1) ``ignore_chars: ['www']`` turns ``www.site.com`` into ``.site.com``,
-    which no list holds: here a leading ``www.`` is left out, and so are user name and port; (2) ignored
-    characters stay in the entries, so that ``free-spins`` is never found: here they are taken out of both;
-    (3) strings are counted one after the other, so that overlapping ones count once: here each counts.
+    Mended; ``compat="dclm"`` reproduces: (1) ``ignore_chars: ['www']`` turns ``www.site.com`` into
+    ``.site.com``, which no list holds: here a leading ``www.`` is left out, and so are user name and port;
+    (2) ignored characters stay in the entries, so that ``free-spins`` is never found: here they are taken
+    out of both; (3) strings are counted one after the other, so that overlapping ones count once: here each
+    counts.
     """
     name = "url_substring_filter"
     if num_banned_substrs < 1:
@@ -582,8 +607,9 @@ def random_sampling_filter(
     column: str = "random_sampling_filter",
     reason: str = "random_sampling_filter",
 ) -> list[Any]:
-    """Keep each page with probability ``keep_probability``. DCLM draws without a seed, so that no two runs keep
-    the same pages; here the draw comes from the row's id and ``seed``, whatever the workers and batches."""
+    """Keep each page with probability ``keep_probability``. DCLM draws without a seed, so that no two runs
+    keep the same pages; here the draw comes from the row's id and ``seed``, whatever the workers and
+    batches."""
     if not 0 <= keep_probability <= 1:
         raise PlanError(f"random_sampling_filter: keep_probability={keep_probability} is not between 0 and 1")
     return [Draw(seed, column), c.keep(f"{quoted(column)} < {keep_probability!r}", reason=reason)]
@@ -599,8 +625,8 @@ def quality_filter(
 ) -> list[Any]:
     """Keep pages whose column ``key`` is at least ``threshold``, or with ``lower_better`` at most; inclusive.
 
-    A page without a value is dropped either way. (DCLM counts it as an error with ``key_must_exist``, and drops
-    it just so.) A plan in which no step makes ``key`` is refused before it runs.
+    A page without a value is dropped either way. (DCLM counts it as an error with ``key_must_exist``, and
+    drops it just so.) A plan in which no step makes ``key`` is refused before it runs.
     """
     return [c.keep(f"{quoted(key)} {'<=' if lower_better else '>='} {float(threshold)!r}", reason=reason)]
 
@@ -652,8 +678,8 @@ def least(
 def entries_of(
     name: str, banlist: str | Sequence[str] | None, file: str | Path | None, keep_blank: bool = False
 ) -> tuple[str, ...]:
-    """The strings of a ban-list: lines of ``file``, which goes first, or those given. Blank ones are left out:
-    they would be found in every text."""
+    """The strings of a ban-list: lines of ``file``, which goes first, or those given. Blank ones are left
+    out: they would be found in every text."""
     if file is not None:
         path = Path(file)
         if path.suffix in (".pkl", ".pickle"):

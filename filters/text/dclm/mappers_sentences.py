@@ -1,9 +1,10 @@
 """Sentences: counted by a compiled rule of ours, or cut by the packages that DCLM uses, when installed.
 
-The rule (``rules``): a sentence ends at a run of ``. ! ? …`` and any closing quotes and brackets after it, where
-white space follows; and at ``。！？`` whatever follows. One full stop does not end it when a lower-case letter
-comes next ("e.g. this") or when it follows a single capital letter ("J. Smith"). The end of the text ends the
-last one. A newline by itself ends nothing, as in NLTK's Punkt, which C4 uses. Marks alone are no sentence.
+The rule (``rules``): a sentence ends at a run of ``. ! ? …`` and any closing quotes and brackets after it,
+where white space follows; and at ``。！？`` whatever follows. One full stop does not end it when a lower-case
+letter comes next ("e.g. this") or when it follows a single capital letter ("J. Smith"). The end of the text
+ends the last one. A newline by itself ends nothing, as in NLTK's Punkt, which C4 uses. Marks alone are no
+sentence.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def require_tokenizer(tokenizer: str) -> None:
     """PlanError unless the package behind a tokenizer is installed."""
     if tokenizer != "rules" and importlib.util.find_spec(tokenizer) is None:
         raise PlanError(
-            f"sentences by {tokenizer!r} need the package {tokenizer}, which is not installed: install it, or "
-            "take our own rule (tokenizer: rules; for a DCLM YAML: --set compat=none)"
+            f"sentences by {tokenizer!r} need the package {tokenizer}, which is not installed: install it, "
+            "or take our own rule (tokenizer: rules; for a DCLM YAML: --set compat=none)"
         )
 
 

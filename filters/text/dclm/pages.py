@@ -1,8 +1,9 @@
 """Mappers over whole pages: a Python function from a page (dict) to a list of pages, as a step.
 
-DCLM's mappers are such functions: an empty list drops the page, one page keeps or changes it, several split it.
-``PageMapper`` runs any of them, ours for rare kinds of pages (StackExchange, arXiv, code) and those that users
-wrote for DCLM. It makes Python objects for every page: for plain web text, take the compiled filters.
+DCLM's mappers are such functions: an empty list drops the page, one page keeps or changes it, several split
+it. ``PageMapper`` runs any of them, ours for rare kinds of pages (StackExchange, arXiv, code) and those
+that users wrote for DCLM. It makes Python objects for every page: for plain web text, take the compiled
+filters.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import pyarrow.compute as pc
 
 import curation as c
 from curation.errors import PlanError, suggest
-from curation.identity import file_identity
+from curation.identity import canonical, class_identity, file_identity
 from filters.text.dclm.mappers import compat_of
 
 Page = dict[str, Any]
@@ -38,14 +39,16 @@ TYPES |= {"float": pa.float64(), "str": pa.string(), "json": pa.string()}
 class PageMapper(c.Transform):
     """``function`` applied to each page.
 
-    ``function``: ``module:name``, or ``path/to/file.py:name``. ``arguments``: its parameters, as pairs. ``adds``:
-    columns it adds or may add, as pairs of name and type (``string``, ``double``, ``int``, ``bool``, ``json``).
-    ``columns``: those it reads and changes; None for all, so that a page is the whole row. ``requires``: those
-    that must be there. ``label``: the step's name, and so its reason of removal (None: that of the function).
+    ``function``: ``module:name``, or ``path/to/file.py:name``. ``arguments``: its parameters, as pairs.
+    ``adds``: columns it adds or may add, as pairs of name and type (``string``, ``double``, ``int``,
+    ``bool``, ``json``). ``columns``: those it reads and changes; None for all, so that a page is the whole
+    row. ``requires``: those that must be there. ``label``: the step's name, and so its reason of removal
+    (None: that of the function).
 
-    A page holds the row's columns that are not null. Columns of JSON text (objects and lists in jsonl pools) are
-    read, and written back, as what they stand for; text, id and url never are. A column that the function deletes
-    becomes null; one that it adds without saying so in ``adds`` is an error, for it would be lost.
+    A page holds the row's columns that are not null. Columns of JSON text (objects and lists in jsonl
+    pools) are read, and written back, as what they stand for; text, id and url never are. A column that the
+    function deletes becomes null; one that it adds without saying so in ``adds`` is an error, for it would
+    be lost.
     """
 
     function: str
@@ -67,7 +70,9 @@ class PageMapper(c.Transform):
     def identity(self) -> Any:
         file = self.function.rpartition(":")[0]
         code = file_identity(file) if file.endswith(".py") else module_hash(file)
-        return [super().identity, code]
+        # not the place of the file: what is in it
+        own = [self.name, self.arguments, self.adds, self.columns, self.requires]
+        return [class_identity(type(self)), canonical(own), code]
 
     def __post_init__(self) -> None:
         for name, kind in self.adds:
@@ -149,7 +154,8 @@ def write_value(name: str, value: Any, kind: pa.DataType, texts: dict[str, tuple
 
 
 def mapper_of(function: str, arguments: dict[str, Any]) -> Callable[[Page], Any]:
-    """The function that ``module:name`` or ``file.py:name`` means, with its arguments; a factory is called once."""
+    """The function that ``module:name`` or ``file.py:name`` means, with its arguments; a factory is called
+    once."""
     place, _, name = function.rpartition(":")
     module = load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     found = getattr(module, name, None)
@@ -180,8 +186,8 @@ def factory_function(make: Callable[..., Callable[[Page], Any]]) -> Callable[...
 
 @contextmanager
 def _dclm_modules() -> Iterator[None]:
-    """While a user's file is read, the two small modules of DCLM that such files import exist, under both of the
-    names that DCLM gives them, unless DCLM itself is there."""
+    """While a user's file is read, the two small modules of DCLM that such files import exist, under both
+    of the names that DCLM gives them, unless DCLM itself is there."""
     constants = {"CONTENT": "text", "URL": "url", "CHUNK": "chunk"}
     made: dict[str, types.ModuleType] = {}
     for package in ("core", "baselines.core"):
@@ -229,10 +235,11 @@ def builtin(
 
 @dataclass(frozen=True)
 class MoveUrlModifier(c.Transform):
-    """``url`` from the WARC header kept in ``metadata`` (key ``WARC-Target-URI``), as DCLM's raw pages have it.
+    """``url`` from the WARC header kept in ``metadata`` (key ``WARC-Target-URI``), as DCLM's raw pages have
+    it.
 
-    A page without it is an error and is quarantined (in DCLM it disappears). Where there is no column ``metadata``
-    but a ``url``, as our WARC reader delivers, nothing is left to do.
+    A page without it is an error and is quarantined (in DCLM it disappears). Where there is no column
+    ``metadata`` but a ``url``, as our WARC reader delivers, nothing is left to do.
     """
 
     inputs = None
@@ -308,7 +315,8 @@ def key_name_modifier(
 
 
 def html_to_text(page: Page) -> Pages:
-    """Text of the HTML in ``text``: all of jusText's paragraphs, boilerplate too, with a blank line between."""
+    """Text of the HTML in ``text``: all of jusText's paragraphs, boilerplate too, with a blank line
+    between."""
     import justext
     from lxml.etree import ParserError
 
@@ -321,8 +329,9 @@ def html_to_text(page: Page) -> Pages:
 
 
 def html_content_extraction_modifier() -> PageMapper:
-    """HTML in ``text`` becomes its text by jusText, every paragraph kept as DCLM has it (no stop words, so that
-    none is judged); a page without any is dropped. Pools of WARC files are better read by ``filters.text:extract``.
+    """HTML in ``text`` becomes its text by jusText, every paragraph kept as DCLM has it (no stop words, so
+    that none is judged); a page without any is dropped. Pools of WARC files are better read by
+    ``filters.text:extract``.
     """
     return builtin("html_content_extraction_modifier", html_to_text, ("text",))
 
@@ -377,8 +386,8 @@ _QA = ("question", "answers")
 
 
 def stackexchange_list_modifier(compat: str | None = None) -> PageMapper:
-    """HTML lists in ``question`` and ``answers`` ({text, …}): ``<li>`` becomes a new line with '*', ``<ol>`` a new
-    line. DCLM gives ``<ol>`` a '*' of its own: only with ``compat="dclm"``."""
+    """HTML lists in ``question`` and ``answers`` ({text, …}): ``<li>`` becomes a new line with '*',
+    ``<ol>`` a new line. DCLM gives ``<ol>`` a '*' of its own: only with ``compat="dclm"``."""
     return builtin("stackexchange_list_modifier", stackexchange_lists, _QA, compat=compat_of(compat))
 
 
@@ -393,9 +402,9 @@ def stackexchange_html_extraction_modifier() -> PageMapper:
 
 
 def stackexchange_qa_formatter(remove_qa: bool = False) -> PageMapper:
-    """``text`` from ``question`` and ``answers``: "Q: …", then one "A: …" for each answer, on lines of their own. A
-    page without a question is dropped; ``remove_qa`` empties the two columns. (DCLM writes one empty "A: " for an
-    empty list of answers; here there is none.)"""
+    """``text`` from ``question`` and ``answers``: "Q: …", then one "A: …" for each answer, on lines of
+    their own. A page without a question is dropped; ``remove_qa`` empties the two columns. (DCLM writes one
+    empty "A: " for an empty list of answers; here there is none.)"""
     adds = (("text", "string"),)
     columns = (*_QA, "text")
     return builtin(
