@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     import curation
+    from winnow import explain, pool
 
     top = argparse.ArgumentParser(
         prog="winnow",
@@ -62,30 +63,25 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    for name, function, text in (
-        ("run", _run, "run a recipe on a pool"),
-        ("explain", _explain, "check a recipe against a pool and print what it would do, without running it"),
-    ):
-        sub = command(name, function, text)
-        sub.add_argument(
-            "recipe", help="a recipe file, or one of ours by name, e.g. text/rules (see `winnow recipes`)"
-        )
-        sub.add_argument("--pool", help="where the pool is: folder, glob or URL (fills ${pool})")
-        sub.add_argument("--out", help="where the output goes (fills ${out})")
-        sub.add_argument(
-            "--set", action="append", default=[], metavar="NAME=VALUE", help="fill another ${NAME}"
-        )
-        if name == "run":
-            sub.add_argument(
-                "--on", default="local", help="local or ray; RAY_ADDRESS names a cluster (default: local)"
-            )
-            sub.add_argument("--workers", type=int, help="processes or local Ray CPUs (default: all cores)")
-            sub.add_argument("--scores", choices=["kept", "all"], default="kept",
-                             help="all: score every row, also those an earlier keep removed")  # fmt: skip
-            sub.add_argument("--on-error", choices=["quarantine", "raise", "null"], default="quarantine")
-            sub.add_argument("--error-budget", type=float, default=0.05, metavar="SHARE",
-                             help="share of a shard's rows that may be bad (default: 0.05)")  # fmt: skip
-            sub.add_argument("--quiet", action="store_true", help="no progress lines")
+    sub = command("run", _run, "run a recipe on a pool")
+    sub.add_argument(
+        "recipe", help="a recipe file, or one of ours by name, e.g. text/rules (see `winnow recipes`)"
+    )
+    sub.add_argument("--pool", help="where the pool is: folder, glob, URL or listing (fills ${pool})")
+    sub.add_argument("--out", help="where the output goes (fills ${out})")
+    sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="fill another ${NAME}")
+    sub.add_argument(
+        "--on", default="local", help="local or ray; RAY_ADDRESS names a cluster (default: local)"
+    )
+    sub.add_argument("--workers", type=int, help="processes or local Ray CPUs (default: all cores)")
+    sub.add_argument("--scores", choices=["kept", "all"], default="kept",
+                     help="all: score every row, also those an earlier keep removed")  # fmt: skip
+    sub.add_argument("--on-error", choices=["quarantine", "raise", "null"], default="quarantine")
+    sub.add_argument("--error-budget", type=float, default=0.05, metavar="SHARE",
+                     help="share of a shard's rows that may be bad (default: 0.05)")  # fmt: skip
+    sub.add_argument("--quiet", action="store_true", help="no progress lines")
+
+    explain.add(commands)
 
     sub = command("recipes", _recipes, "list the recipes that come with winnow")
     sub.add_argument("track", nargs="?", choices=["text", "image_text"])
@@ -94,10 +90,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("run_dir", metavar="RUN", help="the folder a run wrote to")
     sub.add_argument("--out", help="where to write the page (default: RUN/funnel.html)")
 
-    sub = command("pool", _pool, "unpack an embedded pool, or describe any pool")
-    sub.add_argument("what", choices=["demo-text", "demo-image-text", "describe"])
-    sub.add_argument("place", help="target folder, or for describe: folder, glob or URL of the pool")
-    sub.add_argument("--shards", type=int, default=8, help="shards to unpack into (default: 8)")
+    pool.add(commands)
 
     sub = command("select", _select, "choose ids from stored scores, without running anything again")
     sub.add_argument("run_dir", metavar="RUN", help="a run's folder, or a folder of side-car parquet files")
@@ -156,8 +149,9 @@ def _variables(arguments: argparse.Namespace) -> dict[str, Any]:
     import yaml
 
     from curation.errors import PlanError
+    from pools.listing import pool_argument
 
-    values: dict[str, Any] = {"pool": arguments.pool, "out": arguments.out}
+    values: dict[str, Any] = {"pool": pool_argument(arguments.pool), "out": arguments.out}
     for item in arguments.set:
         name, equals, value = item.partition("=")
         if not equals:
@@ -185,15 +179,6 @@ def _run(arguments: argparse.Namespace) -> None:
         print(f"funnel: {result.funnel}")
 
 
-def _explain(arguments: argparse.Namespace) -> None:
-    import baselines
-    import curation as c
-
-    values = _variables(arguments)
-    values["out"] = values["out"] or "OUT"
-    c.explain(baselines.find(arguments.recipe).plan(**values))
-
-
 def _recipes(arguments: argparse.Namespace) -> None:
     import baselines
 
@@ -208,22 +193,6 @@ def _funnel(arguments: argparse.Namespace) -> None:
 
     print(table(read_report(arguments.run_dir)))
     print(f"page: {render(arguments.run_dir, arguments.out)}")
-
-
-def _pool(arguments: argparse.Namespace) -> None:
-    if arguments.what == "describe":
-        from curation.formats import reader_schema
-        from curation.shards import list_shards
-
-        shards = list_shards(arguments.place)
-        print(f"{len(shards)} shards, {sum(s.size for s in shards) / 1e6:,.1f} MB, {shards[0].format}")
-        for column in reader_schema(shards[0], columns=None):
-            print(f"  {column.name}: {column.type}")
-        return
-    from pools import demo_image_text, demo_text
-
-    pool = demo_text if arguments.what == "demo-text" else demo_image_text
-    print(pool.unpack(arguments.place, shards=arguments.shards))
 
 
 def _select(arguments: argparse.Namespace) -> None:
