@@ -11,14 +11,24 @@ import pyarrow as pa
 import curation as c
 from filters.text import fasttext_model
 
+DCLM_CLASSIFIER = (
+    "https://huggingface.co/mlfoundations/fasttext-oh-eli5/resolve/main/"
+    "openhermes_reddit_eli5_vs_rw_v2_bigram_200k_train.bin"
+)
+"""OpenHermes-2.5 and r/ExplainLikeImFive against a RefinedWeb reproduction, word two-grams: about 2.4 GB."""
+
 
 @dataclass(frozen=True)
 class FastTextQuality(c.Model):
     """Probability that a text is of the ``positive`` label: one float64 column named ``output``.
 
-    ``path``: a fastText classifier (.bin or .ftz; ``recipes`` trains one). ``chunk_words``: None reads the
-    whole text as one line (DCLM); a number cuts it into chunks of so many white-space words, and takes their
-    mean. Newlines count as spaces. Blank text scores 0, null scores null.
+    ``path``: a fastText classifier (.bin or .ftz; ``recipes`` trains one), or the URL of one, fetched
+    once and kept (``sha256``: which one you mean). ``chunk_words``: None reads the whole text
+    as one line (DCLM); a number cuts it into chunks of so many white-space words, and takes their mean.
+    Newlines count as spaces. Blank text scores 0, null scores null.
+
+    DCLM's own classifier is `DCLM_CLASSIFIER`; its published threshold is .018112, which kept the top tenth
+    of DCLM's pool. On another pool take the tenth itself: ``top_fraction(quality, .1)``.
 
     Raises FileNotFoundError, or ValueError when the model has no such label.
     """
@@ -27,6 +37,7 @@ class FastTextQuality(c.Model):
     positive: str = "__label__hq"
     chunk_words: int | None = None
     output: str = "quality"
+    sha256: str | None = None
     inputs = ("text",)
     uses = ("filters.text.fasttext_model",)
 
@@ -39,7 +50,9 @@ class FastTextQuality(c.Model):
         return {self.output: pa.float64()}
 
     def setup(self) -> None:
-        model: Any = fasttext_model.load(self.path)
+        from pools import fetch
+
+        model: Any = fasttext_model.load(str(fetch.cached(self.path, sha256=self.sha256)))
         labels = model.get_labels()
         if self.positive not in labels:
             raise ValueError(
