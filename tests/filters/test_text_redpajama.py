@@ -325,6 +325,61 @@ def test_ut1_hosts(tmp_path):
         rp.ut1_blacklist(str(tmp_path / "none")).setup()
 
 
+def test_ccnet_normal_form():
+    assert rp.ccnet_normalize(" Él dijo: «42 ¡Sí!»… ") == 'el dijo: "00 ¡si!"...'
+    assert rp.ccnet_normalize("one\ntwo\tthree") == "onetwothree"  # as CCNet does
+    assert rp.ccnet_normalize("１２（ａ）—b") == "00(ａ) - b"
+
+
+ARPA = """\\data\\
+ngram 1=5
+ngram 2=2
+
+\\1-grams:
+-99\t<s>\t-0.30103
+-0.60206\t</s>
+-1.0\t<unk>
+-0.30103\tthe\t-0.30103
+-0.90309\tcat
+
+\\2-grams:
+-0.1\t<s> the
+-0.2\tthe cat
+
+\\end\\
+"""
+
+
+def test_perplexity_of_a_small_model(tmp_path):
+    pytest.importorskip("kenlm", reason="the package kenlm is not installed")
+    (tmp_path / "small.arpa").write_text(ARPA)
+    step = rp.ccnet_perplexity(str(tmp_path / "small.arpa"))
+    step.setup()
+    got = step(pa.record_batch({"text": ["The cat", "", None, "the", " \n"]})).to_pylist()
+    # <s> the: .1, the cat: .2, </s> after cat: .60206; over three tokens
+    assert got[0] == pytest.approx(10 ** (0.90206 / 3), rel=1e-5)
+    assert got[1:3] == [None, None] and got[4] is None
+    # </s> after "the" backs off: .30103 + .60206
+    assert got[3] == pytest.approx(10 ** ((0.1 + 0.90309) / 2), rel=1e-5)
+    with pytest.raises(FileNotFoundError, match="model 'none' is not a file"):
+        rp.ccnet_perplexity("none").setup()
+
+
+def test_perplexity_over_sentence_pieces(tmp_path):
+    pytest.importorskip("kenlm", reason="the package kenlm is not installed")
+    library = pytest.importorskip("sentencepiece", reason="the package sentencepiece is not installed")
+    (tmp_path / "text").write_text("the cat sat on the mat\n" * 50)
+    library.SentencePieceTrainer.train(
+        input=str(tmp_path / "text"), model_prefix=str(tmp_path / "sp"), vocab_size=16, model_type="char"
+    )
+    (tmp_path / "small.arpa").write_text(ARPA)
+    step = rp.ccnet_perplexity(str(tmp_path / "small.arpa"), str(tmp_path / "sp.model"))
+    step.setup()
+    got = step(pa.record_batch({"text": ["cat"]})).to_pylist()
+    # four pieces that the model does not know, ▁ c a t, the first after a back-off; then </s>
+    assert got == [pytest.approx(10 ** ((0.30103 + 4 * 1.0 + 0.60206) / 5), rel=1e-5)]
+
+
 def test_a_run_keeps_every_row_and_every_signal(tmp_path):
     import pyarrow.parquet as pq
 
