@@ -6,7 +6,8 @@ Documents are cut into chunks of equally many words (a page of navigation with o
 teaches what it should), both classes get equally many chunks, and a tenth of the documents is held out: the
 report says how well the mean score of a document's chunks tells the classes apart. Labels are
 ``__label__hq`` and ``__label__lq``. With one thread and a seed the same input gives the same bytes.
-DCLM's classifier (arXiv 2406.11794 §4.4) is ``dim=100, epochs=5, chunk_words=0`` with two-grams.
+``--preset dclm`` has the settings of DCLM's classifier (arXiv 2406.11794 §4.4); its positives are made by
+`recipes.quality_positives`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,13 @@ class Settings:
     max_chunks: int = 0
     """Most chunks of each class (0 = as many as the smaller class has)."""
     seed: int = 1
+
+
+PRESETS = {
+    "winnow": Settings(),
+    "dclm": Settings(dim=100, epochs=5, buckets=2_000_000, chunk_words=0, max_chunks=200_000),
+}
+"""dclm: word two-grams on whole documents, 200,000 of each class, fastText's defaults otherwise."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +208,6 @@ def _order(seed: int):
 
 
 def main(argv: list[str] | None = None) -> int:
-    d = Settings()
     parser = argparse.ArgumentParser(
         prog="python -m recipes.fasttext_quality", description=__doc__.splitlines()[0]
     )
@@ -210,26 +217,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--quantize", action="store_true", help="write model.ftz: smaller, slightly less exact"
     )
-    for name in (
-        "ngrams",
-        "dim",
-        "epochs",
-        "lr",
-        "buckets",
-        "min_count",
-        "chunk_words",
-        "heldout",
-        "max_chunks",
-        "seed",
-    ):
-        default = getattr(d, name)
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="winnow")
+    for field in fields(Settings):
+        default = field.default
         parser.add_argument(
-            f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"default {default}"
+            f"--{field.name.replace('_', '-')}",
+            type=type(default),
+            help=f"default {default}, or the preset's",
         )
     args = vars(parser.parse_args(argv))
     positives, negatives, out, quantize = (args.pop(k) for k in ("positives", "negatives", "out", "quantize"))
+    settings = replace(PRESETS[args.pop("preset")], **{k: v for k, v in args.items() if v is not None})
     try:
-        report = train(positives, negatives, out, Settings(**args), quantize=quantize)
+        report = train(positives, negatives, out, settings, quantize=quantize)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -121,6 +121,8 @@ def parser() -> argparse.ArgumentParser:
         "--trusted", required=True, help="`demo`, or positives: jsonl/parquet of text, or trusted pairs"
     )
     sub.add_argument("--negatives", help="fasttext: a run's folder or shards of ordinary pages")
+    sub.add_argument("--preset", choices=["winnow", "dclm"], default="winnow",
+                     help="fasttext: settings; dclm has those of DCLM's classifier")  # fmt: skip
     sub.add_argument("--out", required=True)
     sub.add_argument("--seed", type=int, default=0)
 
@@ -240,7 +242,11 @@ def _train_filter(arguments: argparse.Namespace) -> None:
     if arguments.kind == "fasttext":
         if not arguments.negatives:
             raise ValueError("fasttext needs --negatives: a run's folder or shards of ordinary pages")
-        print(jobs.train_classifier(arguments.trusted, arguments.negatives, arguments.out, arguments.seed))
+        print(
+            jobs.train_classifier(
+                arguments.trusted, arguments.negatives, arguments.out, arguments.seed, arguments.preset
+            )
+        )
     else:
         print(jobs.train_network(arguments.trusted, arguments.out, arguments.seed))
 

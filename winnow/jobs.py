@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,16 @@ def dataset_facts(
     }
 
 
-def train_classifier(trusted: str, negatives: str | Path, out: str | Path, seed: int = 0) -> Any:
+def train_classifier(
+    trusted: str, negatives: str | Path, out: str | Path, seed: int = 0, preset: str = "winnow"
+) -> Any:
     """A fastText quality classifier: trusted prose against ordinary pages."""
     from pools import demo_text
     from recipes import fasttext_quality
 
     positives: Any = demo_text.trusted() if trusted == "demo" else trusted
-    return fasttext_quality.train(
-        positives, data_folder(negatives), out, fasttext_quality.Settings(seed=seed)
-    )
+    settings = replace(fasttext_quality.PRESETS[preset], seed=seed)
+    return fasttext_quality.train(positives, data_folder(negatives), out, settings)
 
 
 def train_network(trusted: str, out: str | Path, seed: int = 0) -> Any:

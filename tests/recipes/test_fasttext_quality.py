@@ -95,3 +95,9 @@ def test_auc_equals_the_share_of_ordered_pairs() -> None:
 def test_too_little_text_is_refused(tmp_path) -> None:
     with pytest.raises(quality.ClassifierError, match="__label__hq: 3 documents"):
         quality.train(documents(GOOD, 3, 1), documents(BAD, 50, 2), tmp_path, SMALL)
+
+
+def test_dclm_preset_is_what_was_published():
+    s = quality.PRESETS["dclm"]
+    assert (s.ngrams, s.dim, s.epochs, s.lr, s.min_count, s.chunk_words) == (2, 100, 5, 0.1, 1, 0)
+    assert s.max_chunks == 200_000 and s.buckets == 2_000_000
