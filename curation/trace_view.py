@@ -21,6 +21,13 @@ _COLOURS = {
 _SIGNS = {"<=": "≤", ">=": "≥"}
 
 
+def verdict(trace: Trace) -> str:
+    """The verdict in a few words."""
+    if trace.verdict == "dropped":
+        return f"Dropped by {trace.dropped_by!r}"
+    return {"kept": "Kept", "depends": "Kept, unless a barrier removes it"}.get(trace.verdict, "Quarantined")
+
+
 def headline(trace: Trace) -> str:
     """The verdict in a sentence."""
     rest = len(trace.failing) - 1
@@ -75,6 +82,8 @@ def _shown(value: Any) -> str:
     if isinstance(value, str):
         text = visible(" ".join(value.split()))
         return text if len(text) <= _VALUE else f"{text[:_VALUE]}… ({count(len(value))} characters)"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {_shown(v)}" for k, v in value.items())
     if isinstance(value, list):
         text = "[" + ", ".join(_shown(v) for v in value[:8]) + (", …]" if len(value) > 8 else "]")
         return text
@@ -147,6 +156,8 @@ def _beside(step: TracedStep) -> str:
     if step.kind != "keep":
         return ""
     told = step.where or step.describe
+    if step.status == "unknown":
+        return f"{told}   [{step.note}]"
     if _simple(step):
         return _margin(step.margins[0])
     words = "" if step.margins else "   ".join(f"{n} {_shown(v)}" for n, v in _read(step).items())
@@ -166,7 +177,8 @@ def _read(step: TracedStep) -> dict[str, Any]:
 
 def _below(trace: Trace, step: TracedStep, width: int) -> list[str]:
     """Notes, margins and values, wrapped."""
-    lines = [visible(step.note)] if step.note else []
+    beside = step.kind == "keep" and step.status == "unknown"
+    lines = [visible(step.note)] if step.note and not beside else []
     if not _simple(step):
         lines += [_margin(m) for m in step.margins]
     words = [f"{n} {_shown(v)}{_rank(_ranks(trace, step).get(n))}" for n, v in _values(step).items()]
@@ -214,8 +226,9 @@ def as_page(trace: Trace) -> str:
                 [" · ", link(url, str(url))] if url else None,
                 class_="over",
             ),
-            el("h1", headline(trace)[:1].upper() + headline(trace)[1:]),
-            el("p", trace.stored.told, class_="lede") if trace.stored else None,
+            el("h1", verdict(trace)),
+            el("p", headline(trace)[:1].upper() + headline(trace)[1:] + ".", class_="lede"),
+            el("p", trace.stored.told) if trace.stored else None,
             [el("p", note, class_="muted") for note in trace.notes],
             el("p", "Plan ", el("code", trace.plan_hash[:12]), class_="over pool"),
         ),

@@ -90,11 +90,16 @@ def datatrove(
     editing = _assigns_text(target.cls) if edits is None else edits
     step = (DatatroveEditingFilter if editing else DatatroveFilter)(target, label, columns)
     known = list(dict.fromkeys(reasons)) if reasons is not None else _reasons(target)
-    quoted = [(reason, reason.replace("'", "''")) for reason in known]
+    quoted = [f"'{reason.replace(chr(39), chr(39) * 2)}'" for reason in known]
+    # refused for none of these reasons: for one that nobody foresaw, or without any
+    listed = f" or {label}.reason in ({', '.join(quoted)})" if known else ""
     return [
         step,
-        *(c.keep(f"{label}.reason is distinct from '{q}'", reason=reason) for reason, q in quoted),
-        c.keep(f"{label}.kept", reason=label),
+        *(
+            c.keep(f"{label}.reason is distinct from {q}", reason=r)
+            for q, r in zip(quoted, known, strict=True)
+        ),
+        c.keep(f"{label}.kept{listed}", reason=label),
     ]
 
 
