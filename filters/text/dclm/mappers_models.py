@@ -336,9 +336,9 @@ class Perplexity(c.Model):
 
     def _perplexity(self, page: str) -> float:
         line = "".join("0" if char.isdecimal() else char for char in page.strip()).translate(_PUNCTUATION)
-        pieces = self._pieces.encode_as_pieces(line)  # type: ignore[attr-defined]
-        score = self._model.score(" ".join(pieces))  # type: ignore[attr-defined]
-        return round(10.0 ** (-score / (len(pieces) + 1)), 1)
+        line = " ".join(self._pieces.encode_as_pieces(line))  # type: ignore[attr-defined]
+        score = self._model.score(line)  # type: ignore[attr-defined]
+        return round(10.0 ** (-score / (len(line.split()) + 1)), 1)
 
 
 def ken_lm_perplexity_enricher(
