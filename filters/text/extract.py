@@ -1,164 +1,33 @@
-"""HTML to text: the body of an HTTP response becomes the main text of the page.
+"""HTML to text: the body of an HTTP response becomes the text of the page.
 
-Extraction is resiliparse's plain text with its main-content heuristics, as DCLM does. Unlike there, a page
-that is not UTF-8 is decoded, not lost.
+`Extract` is one extractor, by default resiliparse with its main-content heuristics as in DCLM. `ExtractAll`
+makes one version of the page per extractor, for recipes that choose among them. Unlike in DCLM, a page that
+is not UTF-8 is decoded, not lost (`filters.text.charset`).
+
+No page can hang or kill its worker: resiliparse runs in the worker on ordinary pages, and every other case
+(large or deeply nested pages, other extractors) in a child process with a deadline and a memory limit
+(`filters.text.child`).
 """
 
 from __future__ import annotations
 
-import codecs
 import re
+from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 
 import curation as c
+from curation.errors import PlanError
+from filters.text import child, extractors
+from filters.text.charset import decode, mend, mended
 
 HTML = ("text/html", "application/xhtml+xml", "application/xhtml", "application/vnd.wap.xhtml+xml")
 PLAIN = ("text/plain",)
-
-_META = re.compile(rb"""<meta\s[^>]{0,400}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:\-]{2,40})""", re.IGNORECASE)
-_XML = re.compile(rb"""^\s*<\?xml\s[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9_.:\-]{2,40})""", re.IGNORECASE)
 _TAG = re.compile(rb"<\s*(!doctype\s+html|html|head|body|div|p|table|title|script|meta)\b", re.IGNORECASE)
-_BLOCK = re.compile(r"<(/?)(?:div|article)\b", re.IGNORECASE)
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
-
-
-def decode(content: bytes, http_charset: str | None = None) -> tuple[str, str]:
-    """Text of a page's bytes and the charset that was used. Never fails: what no charset explains is U+FFFD.
-
-    In order: byte-order mark; valid UTF-8 that is not plain ASCII (no other charset produces it by accident,
-    and headers are often wrong); the HTTP header, then the meta tag or XML declaration, if the bytes are
-    valid in it; UTF-8 with some damage; detection (uchardet); at last windows-1252. Labels mean what the
-    WHATWG encoding standard says they mean (iso-8859-1 is windows-1252, gb2312 is gbk).
-    """
-    from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
-
-    for bom, charset in _BOMS:
-        if content.startswith(bom):
-            return content[len(bom) :].decode(charset, "replace"), charset
-    try:
-        text = content.decode("utf-8")
-        if not content.isascii():
-            return text, "utf-8"
-    except UnicodeDecodeError:
-        pass
-    head = content[:4096]
-    labels = [
-        http_charset,
-        *(m.group(1).decode("ascii") for m in (_META.search(head), _XML.search(head)) if m),
-    ]
-    known = [map_encoding_to_html5(label.strip().lower(), False) for label in labels if label]
-    claims = list(dict.fromkeys(name for name in known if name))
-    if content.isascii():
-        # all charsets of the web agree on it, except those that shift by escape sequences
-        shifted = next((name for name in claims if name.startswith(("iso2022", "iso-2022", "hz"))), None)
-        return content.decode(shifted or "ascii", "replace"), shifted or "ascii"
-    for charset in claims:
-        try:
-            return content.decode(charset), charset
-        except (UnicodeDecodeError, LookupError):
-            continue
-    detected = detect_encoding(content)
-    if "utf-8" in (*claims, detected):
-        text = content.decode("utf-8", "replace")
-        damaged = text.count("\ufffd")
-        if damaged <= sum(char > "\x7f" for char in text) - damaged:
-            return text, "utf-8"
-    charset = detected if detected != "utf-8" else "windows-1252"
-    try:
-        return content.decode(charset, "replace"), charset
-    except LookupError:
-        return content.decode("windows-1252", "replace"), "windows-1252"
-
-
-def nesting(html: str) -> int:
-    """How deep <div> and <article> elements nest."""
-    depth = deepest = 0
-    for match in _BLOCK.finditer(html):
-        depth = max(0, depth - 1) if match.group(1) else depth + 1
-        deepest = max(deepest, depth)
-    return deepest
-
-
-def _may_nest(content: bytes, depth: int) -> bool:
-    """Can the page have more than ``depth`` <div> or <article> tags? A quick look that mostly says no."""
-    data = np.frombuffer(content, np.uint8)
-    first = np.flatnonzero(data[:-1] == 0x3C) + 1
-    if len(first) <= depth:
-        return False
-    letter = data[first] | 0x20
-    # '\0': UTF-16, which has one between the letters
-    return int(np.count_nonzero((letter == 0x64) | (letter == 0x61) | (data[first] == 0))) > depth
-
-
-def mend(text: str) -> str:
-    """``text`` as Arrow and every later tool can hold it: no NUL, no lone surrogate (it becomes U+FFFD)."""
-    if "\x00" in text:
-        text = text.replace("\x00", "")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
-
-
-@dataclass(frozen=True)
-class Extract(c.Transform):
-    """Turn ``content`` (bytes of an HTTP body) into ``text``.
-
-    ``main_content``: leave out navigation, footers and other boilerplate. ``min_chars``: shorter texts are
-    dropped. HTML is extracted, ``text/plain`` passes as it is; a missing or generic type is looked at; rows
-    of any other type are dropped (with this step's name as the reason).
-
-    Adds ``text``, ``extractor`` ("resiliparse" or "plain") and ``charset``; retires ``content``.
-    A row without content is an error, and so is a page whose elements nest deeper than ``max_depth``: the
-    main-content heuristics take time quadratic in the depth (3 s for 10,000 nested <div>).
-    """
-
-    main_content: bool = True
-    min_chars: int = 1
-    max_depth: int = 3000
-    inputs = ("content", "http_charset", "content_type")
-    outputs = {"text": pa.string(), "extractor": pa.string(), "charset": pa.string()}
-    removes = ("content",)
-
-    def __call__(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, np.ndarray]:
-        from resiliparse.extract.html2text import extract_plain_text
-
-        texts, extractors, charsets, parents = [], [], [], []
-        columns = (batch.column(name).to_pylist() for name in self.inputs)
-        for row, (content, http_charset, content_type) in enumerate(zip(*columns, strict=True)):
-            if content is None:
-                raise ValueError("content is null: this row has no HTTP body to extract from")
-            kind = media_type(content_type, content)
-            if kind is None:
-                continue
-            text, charset = decode(content, http_charset)
-            if kind == "html":
-                depth = nesting(text) if _may_nest(content, self.max_depth) else 0
-                if depth > self.max_depth:
-                    raise ValueError(f"elements nest {depth} deep, more than max_depth={self.max_depth}")
-                text = extract_plain_text(text, main_content=self.main_content)
-            text = mend(text)
-            if len(text) < self.min_chars:
-                continue
-            texts.append(text)
-            extractors.append("resiliparse" if kind == "html" else "plain")
-            charsets.append(charset)
-            parents.append(row)
-        origin = np.array(parents, dtype=np.int64)
-        kept = batch.drop_columns(["content"]).take(pa.array(origin))
-        made = dict(zip(kept.schema.names, kept.columns, strict=True))
-        made["text"] = pa.array(texts, pa.string())
-        made["extractor"] = pa.array(extractors, pa.string())
-        made["charset"] = pa.array(charsets, pa.string())
-        return pa.RecordBatch.from_pydict(made), origin
 
 
 def media_type(content_type: str | None, content: bytes) -> str | None:
@@ -173,4 +42,289 @@ def media_type(content_type: str | None, content: bytes) -> str | None:
     return None
 
 
+# ------------------------------------------------------------------------------------- which pages are risky
+
+_LARGE = 1 << 19  # bytes
+_GAP = 1 << 15
+_SAFE_TAGS = 450
+_NESTED = 20_000_000
+_UNCLOSED = 1_000_000
+_NAMES = re.compile(
+    rb"<(/?)(div|article|ol|ul|li|a|b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)(?=[\s>/])",
+    re.IGNORECASE,
+)
+_FORMATTING = (b"a", b"b", b"big", b"code", b"em", b"font", b"i", b"nobr", b"s", b"small", b"strike",
+               b"strong", b"tt", b"u")  # fmt: skip
+
+
+def risky(content: bytes) -> bool:
+    """Could extracting this page in the worker take more than a second or two, or unbounded memory?
+
+    A look that costs microseconds and may err towards yes. Time and output of resiliparse grow with the
+    square of three things: elements below nested <div> or <article>, list items below nested lists, elements
+    after formatting elements that are never closed; and of a fourth, the attributes of one tag.
+    """
+    size = len(content)
+    if size > _LARGE:
+        return True
+    # a stretch without '>' that is long enough for thousands of attributes
+    if size > _GAP and any(content.find(b">", at, at + _GAP) < 0 for at in range(0, size - _GAP, _GAP)):
+        return True
+    tags = content.count(b"<")
+    if tags < _SAFE_TAGS:
+        return False
+    unclosed = tags - 2 * content.count(b"</")  # void elements and comments are among them
+    if tags * tags <= _NESTED and unclosed * tags <= _UNCLOSED:
+        return False
+    if b"\0" in content:  # UTF-16
+        content = content.replace(b"\0", b"")
+    count = Counter((end, name.lower()) for end, name in _NAMES.findall(content))
+    opened = {name: n for (end, name), n in count.items() if not end}
+    blocks = opened.get(b"div", 0) + opened.get(b"article", 0)
+    lists = opened.get(b"ol", 0) + opened.get(b"ul", 0)
+    open_ended = sum(max(0, opened.get(name, 0) - count[b"/", name]) for name in _FORMATTING)
+    return blocks * tags > _NESTED or lists * opened.get(b"li", 0) > _NESTED or open_ended * tags > _UNCLOSED
+
+
+# ------------------------------------------------------------------------------------------------- the steps
+
+_Version = tuple[bytes, str, str]  # text as UTF-8, label of the extractor, charset
+
+
+@dataclass(frozen=True)
+class _Extraction(c.Transform):
+    """What `Extract` and `ExtractAll` share: one page under one extractor, and rows that fail."""
+
+    min_chars: int = 1
+    deadline: float = 10.0
+    memory: int = 2 << 30
+    isolated: bool = False
+    inputs = ("content", "http_charset", "content_type")
+    removes = ("content",)
+    uses = ("filters.text.charset", "filters.text.extractors", "filters.text.child")
+
+    def __post_init__(self) -> None:
+        if not self.deadline > 0:
+            raise PlanError(f"extraction needs a deadline of more than 0 seconds, not {self.deadline!r}")
+        if self.memory < 64 << 20:
+            raise PlanError(f"memory={self.memory!r} bytes: an extractor needs at least 67108864 (64 MiB)")
+
+    def _version(self, extractor: str, kind: str, content: bytes, http_charset: str | None) -> _Version:
+        html = kind == "html"
+        label = extractors.label(extractor) if html else "plain"
+        own = not html or extractor.startswith("resiliparse")
+        if self.isolated or not own or risky(content):
+            text, charset = child.extract(
+                extractor, content, http_charset, self.deadline, self.memory, html=html
+            )
+            return text, label, charset
+        page, charset = decode(content, http_charset)
+        return mended((extractors.load(extractor)(page) or "") if html else page), label, charset
+
+    def _long_enough(self, text: bytes) -> bool:
+        if len(text) >= 4 * self.min_chars or len(text) < self.min_chars:
+            return len(text) >= self.min_chars
+        return len(text.decode("utf-8")) >= self.min_chars
+
+    def _each(self, batch: pa.RecordBatch) -> list[Any]:
+        """`_page` of every row; raises what the first failing one raises.
+
+        The engine then halves the batch until it knows which rows raise. What became of the rows of such a
+        batch is remembered until another comes, so that no page meets its deadline more than once.
+        """
+        known: dict[bytes, Any] = self.__dict__.get("_known") or {}
+        columns = [batch.column(name) for name in self.inputs]
+        made: list[Any] = []
+        failed: Exception | None = None
+        hits = 0
+        for row in range(batch.num_rows):
+            values = [column[row].as_py() for column in columns]
+            found = known.get(_key(values)) if known else None
+            hits += found is not None
+            if found is None:
+                try:
+                    found = self._page(*values)
+                except Exception as error:
+                    found = error
+            if isinstance(found, Exception):
+                failed = failed or found
+            made.append(found)
+        if failed is not None:
+            if batch.num_rows > 1 and hits < batch.num_rows:
+                keys = (_key([column[row].as_py() for column in columns]) for row in range(batch.num_rows))
+                object.__setattr__(self, "_known", dict(zip(keys, made, strict=True)))
+            raise failed.with_traceback(None)
+        if known and not hits:
+            object.__setattr__(self, "_known", {})
+        return made
+
+    def _page(self, content: bytes | None, http_charset: str | None, content_type: str | None) -> Any:
+        raise NotImplementedError
+
+
+def _key(values: list[Any]) -> bytes:
+    """128-bit hash of a row's content, charset and type."""
+    digest = xxhash.xxh3_128(values[0] or b"")
+    digest.update(repr((values[0] is None, *values[1:])).encode())
+    return digest.digest()
+
+
+def _no_body() -> ValueError:
+    return ValueError("content is null: this row has no HTTP body to extract from")
+
+
+@dataclass(frozen=True)
+class Extract(_Extraction):
+    """Turn ``content`` (bytes of an HTTP body) into ``text``.
+
+    ``extractor``: see `filters.text.extractors`; for resiliparse, ``main_content=False`` keeps navigation,
+    footers and other boilerplate. HTML is extracted, ``text/plain`` passes as it is; a missing or generic
+    type is looked at. Rows of any other type and texts of fewer than ``min_chars`` characters are dropped,
+    with this step's name as the reason; with ``drop=False`` they stay (null text, or the short text) for
+    `extract_rules` to drop, each with its own reason.
+
+    A page may take ``deadline`` seconds (of CPU) and ``memory`` bytes; one that needs more is quarantined,
+    and so is one whose extractor raises. Ordinary pages of resiliparse, which cannot, are extracted in the
+    worker; ``isolated=True`` sends these to the child process, too.
+
+    Adds ``text``, ``extractor`` (with the library's version: "resiliparse-2.0.1", or "plain") and ``charset``
+    (name of the WHATWG standard); retires ``content``. A row without content is an error.
+    """
+
+    extractor: str = "resiliparse"
+    main_content: bool = True
+    drop: bool = True
+    outputs = {"text": pa.string(), "extractor": pa.string(), "charset": pa.string()}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        extractors.check(self.extractor)
+        if not self.main_content and self.extractor != "resiliparse":
+            raise PlanError(f"main_content=False is resiliparse's; {self.extractor!r} has no such parameter")
+
+    def _page(self, content: bytes | None, http_charset: str | None, content_type: str | None) -> Any:
+        if content is None:
+            raise _no_body()
+        kind = media_type(content_type, content)
+        if kind is None:
+            return (None, None, None)
+        extractor = self.extractor if self.main_content else "resiliparse:all"
+        return self._version(extractor, kind, content, http_charset)
+
+    def __call__(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, np.ndarray]:
+        made = self._each(batch)
+        parents = np.arange(len(made), dtype=np.int64)
+        if self.drop:
+            good = [text is not None and self._long_enough(text) for text, _, _ in made]
+            parents = parents[np.array(good, dtype=bool)] if made else parents
+            made = [version for version, stays in zip(made, good, strict=True) if stays]
+        text, extractor, charset = zip(*made, strict=True) if made else ((), (), ())
+        out = _taken(batch, parents)
+        out["text"] = pa.array(text, pa.string())
+        out["extractor"] = pa.array(extractor, pa.string())
+        out["charset"] = pa.array(charset, pa.string())
+        return pa.RecordBatch.from_pydict(out), parents
+
+
+@dataclass(frozen=True)
+class ExtractAll(_Extraction):
+    """Turn ``content`` into one row per extractor: the versions of a page, for a recipe to choose among.
+
+    The first version of a page becomes ``<id>/0``, the next ``<id>/1`` …; a page with a single version keeps
+    its id. ``page_id`` holds the page's id, ``extractor_rank`` the place of the extractor in ``extractors``
+    (0 is the one preferred). Versions shorter than ``min_chars`` are left out; a page without any is dropped,
+    as is one that is not HTML. ``text/plain`` has one version.
+
+    An extractor that fails on a page costs that version alone, and is named in ``extract_error`` of the
+    others; a page on which every extractor fails is quarantined. Deadline and memory are those of each
+    version, as in `Extract`.
+
+    Source: "Beyond a Single Extractor" (arXiv 2602.19548), which filters the versions of each extractor and
+    keeps the union: baselines/text/union_extractors.yaml.
+    """
+
+    extractors: tuple[str, ...] = ("resiliparse", "trafilatura", "justext")
+    outputs = {
+        "text": pa.string(),
+        "extractor": pa.string(),
+        "charset": pa.string(),
+        "page_id": pa.string(),
+        "extractor_rank": pa.int32(),
+        "extract_error": pa.string(),
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "extractors", tuple(self.extractors))
+        for name in self.extractors:
+            extractors.check(name)
+        if not self.extractors or len(set(self.extractors)) < len(self.extractors):
+            raise PlanError(f"extract_all needs one or more different extractors, not {self.extractors!r}")
+
+    def _page(self, content: bytes | None, http_charset: str | None, content_type: str | None) -> Any:
+        if content is None:
+            raise _no_body()
+        kind = media_type(content_type, content)
+        versions: list[tuple[int, _Version]] = []
+        errors: list[Exception] = []
+        for rank, name in enumerate(self.extractors[: {"html": None, "plain": 1, None: 0}[kind]]):
+            try:
+                version = self._version(name, kind or "", content, http_charset)
+            except (child.DeadlineError, child.ChildDiedError, child.ExtractorError, ValueError) as error:
+                errors.append(error)
+                continue
+            if self._long_enough(version[0]):
+                versions.append((rank, version))
+        if errors and not versions:
+            raise errors[0]
+        return versions, "; ".join(f"{type(e).__name__}: {e}" for e in errors) or None
+
+    def __call__(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, np.ndarray]:
+        rows = [
+            (row, *version, rank, error)
+            for row, (versions, error) in enumerate(self._each(batch))
+            for rank, version in versions
+        ]
+        parents, text, extractor, charset, rank, error = zip(*rows, strict=True) if rows else ((),) * 6
+        origin = np.array(parents, dtype=np.int64)
+        out = _taken(batch, origin)
+        out["page_id"] = out["id"]
+        out["text"] = pa.array(text, pa.string())
+        out["extractor"] = pa.array(extractor, pa.string())
+        out["charset"] = pa.array(charset, pa.string())
+        out["extractor_rank"] = pa.array(rank, pa.int32())
+        out["extract_error"] = pa.array(error, pa.string())
+        return pa.RecordBatch.from_pydict(out), origin
+
+
+def _taken(batch: pa.RecordBatch, parents: np.ndarray) -> dict[str, pa.Array]:
+    """The columns of the rows ``parents``, less the content."""
+    kept = batch.drop_columns(["content"])
+    if len(parents) != batch.num_rows or not np.array_equal(parents, np.arange(batch.num_rows)):
+        kept = kept.take(pa.array(parents))
+    return dict(zip(kept.schema.names, kept.columns, strict=True))
+
+
+def extract_rules(min_chars: int = 1) -> list[Any]:
+    """What `Extract` drops by itself, as keeps with a reason each, for ``extract(drop=False)``: rows that are
+    not HTML or plain text, and texts of fewer than ``min_chars`` characters."""
+    return [
+        c.keep("extractor is not null", reason="not HTML"),
+        c.keep(f"length(text) >= {int(min_chars)}", reason="extracted text too short"),
+    ]
+
+
 extract = Extract
+extract_all = ExtractAll
+
+__all__ = [
+    "Extract",
+    "ExtractAll",
+    "decode",
+    "extract",
+    "extract_all",
+    "extract_rules",
+    "media_type",
+    "mend",
+    "risky",
+]

@@ -13,7 +13,6 @@ import pytest
 
 import curation as c
 from filters.text import (
-    Extract,
     FastTextQuality,
     Gopher,
     GopherQuality,
@@ -27,115 +26,10 @@ from filters.text import (
     n_lines,
     url_rules,
 )
-from filters.text.extract import decode, mend, nesting
 from filters.text.language import find_model
 
 SPAM = "buy cheap casino pills click here now free bonus offer"
 PROSE = "The keeper of the lighthouse wrote to his sister that the storm had taken the boats of the village"
-
-
-# ------------------------------------------------------------------------------------------------- extract
-
-
-def pages(*rows: tuple) -> pa.RecordBatch:
-    ids = [str(i) for i in range(len(rows))]
-    columns = list(zip(*rows, strict=True))
-    return pa.record_batch(
-        {
-            "id": ids,
-            "content": pa.array(columns[0], pa.binary()),
-            "http_charset": pa.array(columns[1], pa.string()),
-            "content_type": pa.array(columns[2], pa.string()),
-        }
-    )
-
-
-def html(body: str, meta: str = "") -> str:
-    return f"<html><head>{meta}<title>t</title></head><body><p>{body}</p></body></html>"
-
-
-def test_extract_keeps_text_and_says_where_each_row_came_from():
-    batch = pages(
-        (html("Grüße aus Köln").encode(), "utf-8", "text/html; charset=utf-8"),
-        (b"\x89PNG....", None, "image/png"),
-        (b"plain words\x00 here", None, "text/plain"),
-        (html("no type").encode(), None, None),
-        (b"\x00\x01\x02", None, "application/octet-stream"),
-        (b"<html><body></body></html>", None, "text/html"),
-    )
-    out, parents = Extract()(batch)
-    assert parents.tolist() == [0, 2, 3]
-    assert out.column("text").to_pylist() == ["Grüße aus Köln", "plain words here", "no type"]
-    assert out.column("extractor").to_pylist() == ["resiliparse", "plain", "resiliparse"]
-    assert out.column("id").to_pylist() == ["0", "2", "3"]
-    assert "content" not in out.schema.names
-    assert Extract(min_chars=12)(batch)[1].tolist() == [0, 2]
-
-
-@pytest.mark.parametrize(
-    ("text", "charset", "header", "meta"),
-    [
-        ("Привет, мир и всё такое прочее", "windows-1251", "windows-1251", ""),
-        ("Привет, мир и всё такое прочее", "koi8-r", None, '<meta charset="koi8-r">'),
-        ("日本語のページです。ありがとう", "shift_jis", None, '<meta content="x; charset=Shift_JIS">'),
-        ("日本語のページです。ありがとう", "euc-jp", "EUC-JP", ""),
-        ("日本語のページです。ありがとう", "iso-2022-jp", "iso-2022-jp", ""),
-        ("中文网页的内容", "gb2312", "gb2312", ""),
-        ("Ünïcödé – “quoted”", "windows-1252", "iso-8859-1", ""),  # WHATWG: latin-1 means windows-1252
-        ("Ünïcödé", "utf-8", "iso-8859-1", '<meta charset="latin1">'),  # valid UTF-8 beats a wrong header
-        ("Ünïcödé", "utf-16", None, ""),  # byte-order mark
-        ("Γειά σου Κόσμε, καλημέρα σε όλους", "iso-8859-7", "no-such-charset", '<meta charset="iso-8859-7">'),
-        ("Это страница без всяких указаний о кодировке, но достаточно длинная", "windows-1251", None, ""),
-    ],
-)  # fmt: skip
-def test_every_charset_is_decoded(text, charset, header, meta):
-    decoded, _ = decode(html(text, meta).encode(charset), header)
-    assert text in decoded
-    assert "\ufffd" not in decoded
-
-
-def test_damaged_utf8_stays_utf8():
-    content = html("Äpfel und Öl kosten fünf Euro " * 5).encode()
-    cut = content.replace("ü".encode(), b"\xc3", 1)
-    text, charset = decode(cut, "utf-8")
-    assert charset == "utf-8"
-    assert text.count("\ufffd") == 1 and "Äpfel" in text
-
-
-def test_bytes_that_nothing_explains_are_replaced_not_lost():
-    text, charset = decode(b"\x81\x8d ok \xff\xfe" * 3, None)
-    assert "ok" in text and charset
-    pa.array([mend(text)], pa.string())
-
-
-def test_mend():
-    assert mend("a\x00b") == "ab"
-    assert mend("a\ud800b") == "a\ufffdb"
-    assert mend("\ud83d\ude00") == "😀"  # a pair that was decoded half by half
-    assert mend("fine ✓") == "fine ✓"
-
-
-def test_deep_nesting_is_an_error_with_numbers():
-    deep = "<html><body>" + "<div>" * 20_000 + "x"
-    assert nesting(deep) == 20_000
-    assert nesting("<div></div>" * 5) == 1
-    with pytest.raises(ValueError, match="nest 20000 deep, more than max_depth=3000"):
-        Extract()(pages((deep.encode(), None, "text/html")))
-
-
-def test_extract_in_a_plan_conserves_rows(tmp_path):
-    lines = [{"id": str(i), "content_b64": None, "text": t} for i, t in enumerate(["one", "two"])]
-    (tmp_path / "pool.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
-
-    @c.transform(outputs={"content": pa.binary(), "http_charset": pa.string(), "content_type": pa.string()})
-    def as_page(text: str) -> dict:
-        kind = "text/html" if text == "one" else "application/pdf"
-        return {"content": html(text).encode(), "http_charset": "utf-8", "content_type": kind}
-
-    plan = [c.read(str(tmp_path / "pool.jsonl")), as_page, Extract(), c.write(str(tmp_path / "out"))]
-    report = c.run(plan, workers=1).report
-    step = next(s for s in report["steps"] if s["name"] == "extract")
-    assert (step["rows_in"], step["rows_out"], step["dropped"]) == (2, 1, 1)
 
 
 # ------------------------------------------------------------------------------------------------ language
