@@ -82,14 +82,14 @@ def _counts(
 ) -> tuple[np.ndarray, np.ndarray]:
     """int64[DOLMA_COUNTS, n] and, if wanted, float64[12, n]: see ``signal_kernels``."""
     from filters.text import signal_kernels as kernels
-    from filters.text.redpajama import _word_table
+    from filters.text.redpajama import word_table
 
     column, table = utf8(text), normal_forms.load()
     n = len(text)
     counts = np.empty((n, kernels.DOLMA_COUNTS), np.int64)
     repeated = np.empty((n if repetition else 0, len(kernels.DOLMA_REPETITION)))
     kernels.dolma(
-        column.data, column.offsets, table.pages, table.flags, *_word_table(required), blank_lines,
+        column.data, column.offsets, table.pages, table.flags, *word_table(required), blank_lines,
         repetition, counts, repeated,
     )  # fmt: skip
     return counts.T, repeated.T
@@ -294,7 +294,7 @@ class DolmaLengths(c.Model):
     reports the pieces *between* them, one more. (``\\w`` is Python's: letters, numbers and ``_``; that of the
     toolkit also takes combining marks, and no fractions or superscripts.) For its Unicode words (UAX 29) use
     ``gopher.n_tokens`` of ``gopher(words="tokens")``: 1.8 % more on the embedded pool (one page in twenty is
-    off by 7 % or more), because a run of one mark is one token there.
+    off by 8 % or more), because a run of one mark is one token there.
     ``paragraphs``: lines that are not blank; ``symbol_paragraphs``: those without any letter or number. The
     toolkit's ``all_punct`` asks for no ASCII letter or digit, and for nothing but punctuation, white space
     and some emoji blocks: a line "∞" is one of ours and none of its.

@@ -137,7 +137,7 @@ class RedpajamaSignals(c.Model):
     def setup(self) -> None:
         stop_words = _entries(self.stop_words, "stop_words")
         bad_words = () if self.bad_words is None else _entries(self.bad_words, "bad_words")
-        object.__setattr__(self, "_stops", _word_table(stop_words))
+        object.__setattr__(self, "_stops", word_table(stop_words))
         object.__setattr__(self, "_phrases", _phrase_tables(bad_words))
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
@@ -171,7 +171,7 @@ def _slots(n: int) -> int:
     return 1 << max(3, (4 * n - 1).bit_length())
 
 
-def _word_table(words: tuple[str, ...]) -> tuple[np.ndarray, np.uint64]:
+def word_table(words: tuple[str, ...]) -> tuple[np.ndarray, np.uint64]:
     """Table of hashes of words as written, and the shift from hash to slot."""
     from filters.text import signal_kernels as kernels
 

@@ -262,7 +262,8 @@ STORIES = (
     "By noon there was a list, and beside each name a mother had written where her son was last seen.",
     "Bread needs four things to rise: flour with some strength, water that is warm, salt, and time. Mix them "
     "in a wide bowl, cover it, and have patience. After two hours the dough will be soft and full of air. "
-    "Fold it with wet hands, let it rest again, and bake in an oven as hot as yours can be made.",
+    "Fold it with wet hands, let it rest again, and bake in an oven as hot as yours can be made. Write to "
+    "baker@example.net.",
 )
 
 
@@ -290,3 +291,4 @@ def test_the_recipe_runs(tmp_path):
     assert reasons["dolma: duplicate url"] == 1 and reasons["dolma: duplicate page"] == 1
     assert table["id"].to_pylist() == ["1", "4"]
     assert "Share this" not in table["text"][0].as_py()
+    assert "Write to  |||EMAIL_ADDRESS||| ." in table["text"][1].as_py()
