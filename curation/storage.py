@@ -14,9 +14,11 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, Any
 
+_QUESTIONS = 32  # to an object store at a time
 _BLOCK = 8 << 20  # read-ahead and smallest multipart piece of object stores, bytes
 
 
@@ -88,9 +90,7 @@ def list_files(url: str | Sequence[str], suffixes: Sequence[str] | None = None) 
     entries = [url] if isinstance(url, (str, os.PathLike)) else list(url)
     found: dict[str, tuple[int, str, str]] = {}
     roots: list[str] = []
-    for entry in entries:
-        entry = os.fspath(entry)
-        root, files = _list_local(entry) if is_local(entry) else _list_remote(entry)
+    for root, files in _listed([os.fspath(entry) for entry in entries]):
         roots.append(root)
         for file_url, size, etag in files:
             found[file_url] = (size, etag, root)
@@ -100,6 +100,17 @@ def list_files(url: str | Sequence[str], suffixes: Sequence[str] | None = None) 
     if suffixes is not None:
         infos = [i for i in infos if i.url.endswith(tuple(suffixes))]
     return sorted(infos, key=lambda i: i.url)
+
+
+def _listed(entries: list[str]) -> Iterator[tuple[str, list[tuple[str, int, str]]]]:
+    """(root, files) of every entry; a store is asked about many at a time, for each question is a journey."""
+    remote = [entry for entry in entries if not is_local(entry)]
+    if len(remote) < 2:
+        yield from (_list_local(entry) if is_local(entry) else _list_remote(entry) for entry in entries)
+        return
+    with ThreadPoolExecutor(min(_QUESTIONS, len(remote))) as pool:
+        answers = pool.map(_list_remote, remote)
+        yield from (_list_local(entry) if is_local(entry) else next(answers) for entry in entries)
 
 
 def _list_local(entry: str) -> tuple[str, list[tuple[str, int, str]]]:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from winnow.variables import variables
+
 EPILOG = """examples:
   winnow pool demo-text pool/                 unpack the embedded text pool
   winnow explain text/rules --pool pool/      what the recipe would do, checked against the pool
@@ -147,26 +149,11 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _variables(arguments: argparse.Namespace) -> dict[str, Any]:
-    import yaml
-
-    from curation.errors import PlanError
-    from pools.listing import pool_argument
-
-    values: dict[str, Any] = {"pool": pool_argument(arguments.pool), "out": arguments.out}
-    for item in arguments.set:
-        name, equals, value = item.partition("=")
-        if not equals:
-            raise PlanError(f"--set {item!r}: it is NAME=VALUE")
-        values[name] = yaml.safe_load(value)
-    return values
-
-
 def _run(arguments: argparse.Namespace) -> None:
     import baselines
     import curation as c
 
-    plan = baselines.find(arguments.recipe).plan(**_variables(arguments))
+    plan = baselines.find(arguments.recipe).plan(**variables(arguments))
     result = c.run(
         plan,
         on=arguments.on,

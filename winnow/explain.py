@@ -12,6 +12,8 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from winnow.variables import variables
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -80,7 +82,7 @@ def explain(arguments: argparse.Namespace) -> None:
     import baselines
     import curation as c
 
-    values = _variables(arguments)
+    values = variables(arguments)
     values["out"] = values["out"] or "OUT"
     recipe = baselines.find(arguments.recipe)
     if not any((arguments.url, arguments.file, arguments.text is not None, arguments.id, arguments.stdin)):
@@ -103,20 +105,6 @@ def explain(arguments: argparse.Namespace) -> None:
     print(trace.text(_colour(arguments.colour), _width()), end="")
     if arguments.html:
         print(f"page: {arguments.html}")
-
-
-def _variables(arguments: argparse.Namespace) -> dict[str, Any]:
-    import yaml
-
-    from curation.errors import PlanError
-
-    values: dict[str, Any] = {"pool": arguments.pool, "out": arguments.out}
-    for item in arguments.set:
-        name, equals, value = item.partition("=")
-        if not equals:
-            raise PlanError(f"--set {item!r}: it is NAME=VALUE")
-        values[name] = yaml.safe_load(value)
-    return values
 
 
 def _colour(wanted: str) -> bool:
