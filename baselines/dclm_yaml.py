@@ -149,7 +149,7 @@ class DclmRecipe(Recipe):
     def steps(self, source: str | None = None, compat: str | None = "") -> list[Any]:
         """Our steps for one source (needless to name it where there is one), without read and write.
         PlanError names the step, what is wrong with it and the nearest right name."""
-        rules = self.compat if compat == "" else compat
+        rules = mappers.compat_of(self.compat if compat == "" else compat)
         return _Translation(self.path, rules, self._block(source or self.chosen)).steps()
 
     def _block(self, source: str | None) -> tuple[Any, ...]:
