@@ -1,8 +1,8 @@
 """DCLM's rules (Li et al. 2024, arXiv 2406.11794), and RefinedWeb's that they reproduce.
 
 Compiled: page scores (``scores``), repetition (``repetition``), whole-text edits (``edits``), line edits
-(``lines``); page filters under DCLM's names (``named``); language as DCLM reads it (``whole_page``). The rarer
-mappers are plain Python or library calls: ``mappers``, ``code``.
+(``lines``); page filters under DCLM's names (``named``); language as DCLM reads it (``whole_page``). The
+rarer mappers: ``mappers``, ``pages``, ``code``.
 
 Where DCLM's published behaviour is odd, the default is the mended rule and ``compat="dclm"`` the published
 one. Nothing heavy is imported here.

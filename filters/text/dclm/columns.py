@@ -1,4 +1,4 @@
-"""Between Arrow columns and the compiled passes: struct columns from rows of numbers, text from edited bytes."""
+"""Between Arrow columns and compiled passes: struct columns from rows of numbers, text from edited bytes."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ into ``out`` (as long as ``data``; no edit makes text longer) and their ends int
 how many documents changed. Readable oracles: ``tests/filters/oracle_dclm.py``.
 """
 
+# ruff: noqa: SIM102, SIM109 (written as the compiler reads them: few tests a byte)
 from __future__ import annotations
 
 import numpy as np
@@ -491,60 +492,31 @@ ANY, PREFIX, SUFFIX = range(3)
 STATS = ("n_lines", "uppercase", "numeric", "counter", "short", "emptied", "edited", "words_before",
          "words_after")  # fmt: skip
 _EDITED, _WORDS_BEFORE, _WORDS_AFTER = 6, 7, 8
-_UPPER_BIT, _DIGIT_BIT = UPPER.bit_length() - 1, DIGIT.bit_length() - 1
+_UPPER_BIT, _DIGIT_BIT, _ALNUM_BIT, _GAP_BIT, _SPACE_BIT = (
+    _U(flag.bit_length() - 1) for flag in (UPPER, DIGIT, ALNUM, GAP, SPACE)
+)
+_ONE, _S32, _LOW = _U(1), _U(32), _U(0xFFFFFFFF)
+_LINE_START = _U(1) | _U(1 << 32)  # before a line: both a gap and white space
 WILD = -1  # a pattern's character that any character matches
 
 
 @njit(cache=True, nogil=True)
 def _measure(data, start, end, pages, classes, out):
-    """out: code points, upper-case ones, digits, words of fastText's reader that begin alphanumeric."""
-    chars = np.int64(0)
-    upper = np.int64(0)
-    digits = np.int64(0)
-    words = np.int64(0)
-    gap = True
+    """out: code points, upper-case ones, digits, words of fastText's reader that begin alphanumeric, words of
+    ``str.split``."""
+    out[:] = 0
+    before = np.int64(GAP | SPACE)
     i = start
     while i < end:
-        b = data[i]
-        if b < 0x80:
-            c = np.int64(classes[b])
-            i += 1
-        else:
-            cp, size = char_at(data, i, end)
-            c = np.int64(classes[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)])
-            i += size
-        chars += 1
-        upper += (c & UPPER) != 0
-        digits += (c & DIGIT) != 0
-        words += gap and (c & ALNUM) != 0
-        gap = (c & GAP) != 0
-    out[0] = chars
-    out[1] = upper
-    out[2] = digits
-    out[3] = words
-
-
-@njit(cache=True, nogil=True)
-def _count_words(data, start, end, pages, classes, enough):
-    """White-space words of a line; counting stops at ``enough``."""
-    words = np.int64(0)
-    inside = False
-    i = start
-    while i < end:
-        b = data[i]
-        if b < 0x80:
-            space = (classes[b] & SPACE) != 0
-            i += 1
-        else:
-            cp, size = char_at(data, i, end)
-            space = (classes[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)] & SPACE) != 0
-            i += size
-        if not space and not inside:
-            words += 1
-            if words >= enough:
-                break
-        inside = not space
-    return words
+        cp, size = char_at(data, i, end)
+        c = np.int64(classes[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)])
+        i += size
+        out[0] += 1
+        out[1] += (c & UPPER) != 0
+        out[2] += (c & DIGIT) != 0
+        out[3] += (before & GAP) != 0 and (c & ALNUM) != 0
+        out[4] += (before & SPACE) != 0 and (c & SPACE) == 0
+        before = c
 
 
 @njit(cache=True, nogil=True)
@@ -653,17 +625,19 @@ def _suffix_start(data, start, end, pattern, pattern_at, first, last, fold):
 
 
 @njit(cache=True, nogil=True)
-def _contains(data, start, end, place, pattern, pattern_at, first, last, fold):
+def _contains(data, start, end, place, pattern, pattern_at, first, last, fold, may):
+    """Is an alternative in the line? ``may``: bytes that one can begin with (for a suffix: end with)."""
     if place == PREFIX:
+        if may[data[start]] == 0:
+            return False
         return _match_any(data, start, end, pattern, pattern_at, first, last, fold) >= 0
     if place == SUFFIX:
+        if may[data[end - 1]] == 0:
+            return False
         return _suffix_start(data, start, end, pattern, pattern_at, first, last, fold) >= 0
-    i = start
-    while i < end:
-        if _match_any(data, i, end, pattern, pattern_at, first, last, fold) >= 0:
+    for i in range(start, end):
+        if may[data[i]] and _match_any(data, i, end, pattern, pattern_at, first, last, fold) >= 0:
             return True
-        _, size = char_at(data, i, end)
-        i += size
     return False
 
 
@@ -709,7 +683,8 @@ def _cut(data, start, end, place, pattern, pattern_at, first, last, fold, pages,
 
 @njit(cache=True, nogil=True)
 def edit_lines(
-    data, offsets, pages, classes, codes, numbers, names, names_at, pattern, pattern_at, out, out_offsets, stats
+    data, offsets, pages, classes, codes, numbers, names, names_at, pattern, pattern_at, may, out,
+    out_offsets, stats,
 ):  # fmt: skip
     """Run a line program over each document.
 
@@ -717,10 +692,11 @@ def edit_lines(
 
     * UPPERCASE, NUMERIC: drop lines whose share of such characters is above numbers[0];
     * COUNTER: drop lines that ``_is_counter``;
-    * LENGTH: drop lines, empty ones aside, of fewer than numbers[0] or more than numbers[1] white-space words;
+    * LENGTH: drop lines, empty ones aside, of fewer than numbers[0] or more than numbers[1] tokens
+      (``str.split``);
     * SUBSTRING: in lines of at most numbers[0] words (below 0: in all), codes[1] says where, codes[2] whether
       only the substring goes (and the line with it if nothing but white space is left), codes[3:5] the
-      alternatives, codes[5] whether case is ignored.
+      alternatives, codes[5] whether case is ignored; ``may`` uint8[m, 256] as ``_contains`` has it.
 
     After each but LENGTH the document is stripped of outer white space. A document left empty is an empty
     string. ``stats`` int64[n, 9].
@@ -737,7 +713,19 @@ def edit_lines(
     work = np.empty(longest, np.uint8)
     starts = np.empty(most_lines, np.int64)
     ends = np.empty(most_lines, np.int64)
-    sizes = np.empty((most_lines, 4), np.int64)  # of _measure; sizes[:, 0] < 0: to be measured again
+    sizes = np.empty((most_lines, 5), np.int64)  # of _measure; sizes[:, 0] < 0: to be measured again
+    # per ASCII byte: 1 for upper case, 2 ** 32 for a digit; 1 for what begins a word of fastText's reader
+    # after a gap, 2 ** 32 for what begins one of str.split after white space; 1 for a gap, 2 ** 32 for
+    # white space
+    ascii_kinds = np.empty(128, np.uint64)
+    ascii_begins = np.empty(128, np.uint64)
+    ascii_parts = np.empty(128, np.uint64)
+    for k in range(128):
+        c = _U(classes[k])
+        space = (c >> _SPACE_BIT) & _ONE
+        ascii_kinds[k] = ((c >> _UPPER_BIT) & _ONE) | (((c >> _DIGIT_BIT) & _ONE) << _S32)
+        ascii_begins[k] = ((c >> _ALNUM_BIT) & _ONE) | ((space ^ _ONE) << _S32)
+        ascii_parts[k] = ((c >> _GAP_BIT) & _ONE) | (space << _S32)
     n_changed = np.int64(0)
     o = np.int64(0)
     out_offsets[0] = 0
@@ -749,46 +737,47 @@ def edit_lines(
         row[:] = 0
         n = np.int64(0)
         s = np.int64(0)
-        # ---- cut into lines, and measure them on the way
-        chars = np.int64(0)
-        upper = np.int64(0)
-        digits = np.int64(0)
-        words = np.int64(0)
-        gap = True
+        # ---- cut into lines, and measure them on the way (as ``_measure``: two counters in one number)
+        continuation = np.int64(0)
+        kinds = _U(0)
+        starts_of = _U(0)
+        before = _LINE_START
         i = np.int64(0)
         while True:
             if i < n_bytes and work[i] != _NEWLINE:
                 b = work[i]
                 if b < 0x80:
-                    c = np.int64(classes[b])
+                    kinds += ascii_kinds[b]
+                    starts_of += before & ascii_begins[b]
+                    before = ascii_parts[b]
                     i += 1
                 else:
                     cp, size = char_at(work, i, n_bytes)
-                    c = np.int64(classes[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)])
+                    c = _U(classes[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)])
+                    kinds += ((c >> _UPPER_BIT) & _ONE) | (((c >> _DIGIT_BIT) & _ONE) << _S32)
+                    space = (c >> _SPACE_BIT) & _ONE
+                    starts_of += before & (((c >> _ALNUM_BIT) & _ONE) | ((space ^ _ONE) << _S32))
+                    before = ((c >> _GAP_BIT) & _ONE) | (space << _S32)
+                    continuation += size - 1
                     i += size
-                chars += 1
-                upper += (c >> _UPPER_BIT) & 1
-                digits += (c >> _DIGIT_BIT) & 1
-                words += gap and (c & ALNUM) != 0
-                gap = (c & GAP) != 0
                 continue
             starts[n] = s
             ends[n] = i
-            sizes[n, 0] = chars
-            sizes[n, 1] = upper
-            sizes[n, 2] = digits
-            sizes[n, 3] = words
-            row[_WORDS_BEFORE] += words
+            sizes[n, 0] = i - s - continuation
+            sizes[n, 1] = np.int64(kinds & _LOW)
+            sizes[n, 2] = np.int64(kinds >> _S32)
+            sizes[n, 3] = np.int64(starts_of & _LOW)
+            sizes[n, 4] = np.int64(starts_of >> _S32)
+            row[_WORDS_BEFORE] += sizes[n, 3]
             n += 1
             if i >= n_bytes:
                 break
             i += 1
             s = i
-            chars = np.int64(0)
-            upper = np.int64(0)
-            digits = np.int64(0)
-            words = np.int64(0)
-            gap = True
+            continuation = np.int64(0)
+            kinds = _U(0)
+            starts_of = _U(0)
+            before = _LINE_START
         row[0] = n
         lo = np.int64(0)
         for step in range(codes.shape[0]):
@@ -801,27 +790,32 @@ def edit_lines(
                 e = ends[k]
                 drop = False
                 if e > s:
+                    if sizes[k, 0] < 0:
+                        _measure(work, s, e, pages, classes, sizes[k])
                     if code == UPPERCASE or code == NUMERIC:
-                        if sizes[k, 0] < 0:
-                            _measure(work, s, e, pages, classes, sizes[k])
                         drop = sizes[k, 1 + code] / sizes[k, 0] > limit
                     elif code == COUNTER:
-                        drop = _is_counter(work, s, e, pages, classes, names, names_at)
+                        # it has a digit
+                        drop = sizes[k, 2] > 0 and _is_counter(work, s, e, pages, classes, names, names_at)
                     elif code == LENGTH:
-                        enough = upto + 1 if upto < 1e18 else limit
-                        count = _count_words(work, s, e, pages, classes, enough)
-                        drop = count < limit or count > upto
-                    elif limit < 0 or _count_words(work, s, e, pages, classes, limit + 1) <= limit:
+                        drop = sizes[k, 4] < limit or sizes[k, 4] > upto
+                    elif limit < 0 or sizes[k, 4] <= limit:
                         place = codes[step, 1]
+                        only = codes[step, 2] != 0
                         p0, p1, fold = codes[step, 3], codes[step, 4], codes[step, 5] != 0
-                        if codes[step, 2]:
-                            s, e = _cut(work, s, e, place, pattern, pattern_at, p0, p1, fold, pages, classes)
-                            drop = _skip_space(work, s, e, pages, classes) == e
-                            if not drop and (s != starts[k] or e != ends[k]):
-                                sizes[k, 0] = -1
-                                row[_EDITED] += 1
-                        else:
-                            drop = _contains(work, s, e, place, pattern, pattern_at, p0, p1, fold)
+                        drop = only and sizes[k, 4] == 0
+                        if not drop and _contains(
+                            work, s, e, place, pattern, pattern_at, p0, p1, fold, may[step]
+                        ):
+                            drop = True
+                            if only:
+                                s, e = _cut(
+                                    work, s, e, place, pattern, pattern_at, p0, p1, fold, pages, classes
+                                )
+                                if _skip_space(work, s, e, pages, classes) < e:
+                                    drop = False
+                                    sizes[k, 0] = -1
+                                    row[_EDITED] += 1
                 if drop:
                     row[1 + code] += 1
                     continue
@@ -832,6 +826,7 @@ def edit_lines(
                     sizes[kept, 1] = sizes[k, 1]
                     sizes[kept, 2] = sizes[k, 2]
                     sizes[kept, 3] = sizes[k, 3]
+                    sizes[kept, 4] = sizes[k, 4]
                 kept += 1
             n = kept
             if code == LENGTH:
@@ -855,16 +850,20 @@ def edit_lines(
                 n -= 1
         # ---- write what is left
         wrote = o
+        s = starts[lo] if lo < n else np.int64(0)
         for k in range(lo, n):
             if sizes[k, 0] < 0:
                 _measure(work, starts[k], ends[k], pages, classes, sizes[k])
             row[_WORDS_AFTER] += sizes[k, 3]
-            if k > lo:
+            if k + 1 < n and starts[k + 1] == ends[k] + 1:
+                continue  # nothing was cut between this line and the next: they are copied together
+            length = ends[k] - s
+            out[o : o + length] = work[s : ends[k]]
+            o += length
+            if k + 1 < n:
                 out[o] = _NEWLINE
                 o += 1
-            length = ends[k] - starts[k]
-            out[o : o + length] = work[starts[k] : ends[k]]
-            o += length
+                s = starts[k + 1]
         n_changed += o - wrote != n_bytes
         out_offsets[d + 1] = o
     return n_changed

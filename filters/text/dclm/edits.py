@@ -66,8 +66,8 @@ def remove_urls_from(
         kernels.remove_urls(column.data, column.offsets, kernels.URL_BYTES, names, kinds, out, ends)
         return strings(out, ends, text)
     kernels.remove_urls_dclm(
-        column.data, column.offsets, longest, kernels.URL_BYTES, table.pages, table.classes, names, kinds, out,
-        ends,
+        column.data, column.offsets, longest, kernels.URL_BYTES, table.pages, table.classes, names, kinds,
+        out, ends,
     )  # fmt: skip
     once = Utf8(out, ends)
     out, ends = np.empty(int(once.offsets[-1]), np.uint8), np.zeros(len(text) + 1, np.int64)

@@ -4,6 +4,7 @@
 paragraphs is equality of 64-bit hashes. Readable oracles: ``tests/filters/oracle_dclm.py``.
 """
 
+# ruff: noqa: SIM102, SIM109 (written as the compiler reads them: few tests a byte)
 from __future__ import annotations
 
 import numpy as np
@@ -315,7 +316,7 @@ def _class_after(data, i, end, pages, classes):
 
 @njit(cache=True, nogil=True)
 def _bridges(before, kind, data, i, end, pages, classes):
-    """Does a mark of class ``kind``, which ends at byte ``i``, stand inside a word? (WB6, 7, 7b, 7c, 11, 12)"""
+    """Does a mark of class ``kind``, ending at byte ``i``, stand inside a word? (WB6, 7, 7b, 7c, 11, 12)"""
     letter = before == ALETTER or before == HEBREW
     if letter and (kind == MIDLETTER or kind == MIDNUMLET or kind == SINGLE_QUOTE):
         after = _class_after(data, i, end, pages, classes)
@@ -329,17 +330,19 @@ def _bridges(before, kind, data, i, end, pages, classes):
 
 @njit(cache=True, nogil=True)
 def _scan(
-    data, start, end, pages, classes, word_hash, word_chars, line_hash, line_chars, para_hash, para_chars, counts
+    data, start, end, pages, classes, word_hash, word_chars, line_hash, line_chars, para_hash, para_chars,
+    counts,
 ):  # fmt: skip
     """Cut one document into words (UAX #29), lines and paragraphs; fill the arrays and counts[0:3]."""
     n_words = np.int64(0)
     n_lines = np.int64(0)
     n_paras = np.int64(0)
     n_chars = np.int64(0)
-    # each open unit: hash up to here; hash and length up to its last character that is not white space
+    # the open line: its hash from its first character that is not white space, and up to its last such one
     line = _SEED
     line_solid = _SEED
     line_from = np.int64(-1)
+    # the open paragraph: its hash before the open line, and up to its last character that is not white space
     para = _SEED
     para_solid = _SEED
     para_from = np.int64(-1)
@@ -358,15 +361,18 @@ def _scan(
             i += size
             n_chars += 1
             if cp != 10:
-                atom = _U(cp)
-                line = chain(line, atom)
-                para = chain(para, atom)
+                if line_from >= 0:
+                    line = chain(line, _U(cp))
+                else:
+                    para = chain(para, _U(cp))
                 continue
             if line_from >= 0:
                 line_hash[n_lines] = line_solid
                 line_chars[n_lines] = solid_to - line_from
                 n_lines += 1
                 line_from = np.int64(-1)
+                para_solid = chain(para, line_solid)
+                para = chain(para, line)
             if i < end and data[i] == 10:
                 i += 1
                 n_chars += 1
@@ -429,38 +435,35 @@ def _scan(
             if kind == EXTEND:
                 joiner = (c & JOINER) != 0
                 continue
-            if joiner and (c & PICTOGRAPH) != 0:
-                before = kind
-            elif (JOINS[before] >> kind) & 1:
+            if (joiner and (c & PICTOGRAPH) != 0) or (JOINS[before] >> kind) & 1:
                 before = kind
             elif kind >= MIDLETTER and _bridges(before, kind, data, i + size, end, pages, classes):
-                # the marks between stay as they are: what comes next is a letter (digit) after a letter
-                pass
+                joiner = False  # ``before`` stays: what comes next is a letter (digit) after a letter (digit)
+                continue
             elif before == HEBREW and kind == SINGLE_QUOTE:
                 before = kind
             else:
                 break
             joiner = False
-        atom = mix(chain(h, block) ^ _U(i - from_byte))
+        atom = chain(h, block) ^ _U(i - from_byte)
         if is_word:
-            word_hash[n_words] = atom
+            word_hash[n_words] = mix(atom)
             word_chars[n_words] = n_chars - from_char
             n_words += 1
-        if line_from < 0:
-            line_from = from_char
-            line = _SEED
         if para_from < 0:
             para_from = from_char
             para = _SEED
+        if line_from < 0:
+            line_from = from_char
+            line = _SEED
         line = chain(line, atom)
-        para = chain(para, atom)
         line_solid = line
-        para_solid = para
         solid_to = n_chars
     if line_from >= 0:
         line_hash[n_lines] = line_solid
         line_chars[n_lines] = solid_to - line_from
         n_lines += 1
+        para_solid = chain(para, line_solid)
     if para_from >= 0:
         para_hash[n_paras] = para_solid
         para_chars[n_paras] = solid_to - para_from

@@ -1,7 +1,7 @@
 """Line edits of RefinedWeb as DCLM does them: steps 18 to 23 of dclm_baseline_refinedweb.yaml.
 
-Source: Penedo et al. 2023 (arXiv 2306.01116, appendix G.2); rules and bounds as in DCLM (Li et al. 2024, arXiv
-2406.11794). A line is what ``str.split("\\n")`` gives. All edits are one compiled *line program*
+Source: Penedo et al. 2023 (arXiv 2306.01116, appendix G.2); rules and bounds as in DCLM (Li et al. 2024,
+arXiv 2406.11794). A line is what ``str.split("\\n")`` gives. All edits are one compiled *line program*
 (``edit_kernels.edit_lines``): ``refinedweb_lines`` runs seven instructions over the lines of a page, each
 DCLM modifier below runs one. As in DCLM every edit but ``line_length_modifier`` also strips the page of outer
 white space, and a page left empty leaves, with the step's name as the reason.
@@ -31,6 +31,7 @@ COUNTED = (
     "downloads", "views", "followers",
 )  # fmt: skip
 LOCATIONS = ("any", "prefix", "suffix")
+ALSO = {"i": "İı", "k": "\u212a", "s": "ſ"}  # equal to these when case is ignored
 LINE_EDITS = (
     "n_lines", "uppercase", "numeric", "counter", "short", "emptied", "edited", "words_before", "words_after",
 )  # fmt: skip
@@ -44,6 +45,7 @@ class Program(NamedTuple):
     numbers: np.ndarray  # float64[m, 2]
     pattern: np.ndarray  # int64: characters of all substrings
     pattern_at: np.ndarray  # int64[substrings + 1]
+    may: np.ndarray  # uint8[m, 256]: bytes that a substring can begin with (a suffix: end with)
 
 
 # One instruction: (kind, numbers, substrings, location, remove_substring_only, case_sensitive, compat)
@@ -85,7 +87,7 @@ def substring(
             raise ValueError(f"banlist: {entry!r} is not ASCII; give case_sensitive=True for such substrings")
         if compat and re.search(r"[\\^$*+?{}\[\]|()]", entry):
             raise ValueError(
-                f"banlist: DCLM reads {entry!r} as a regular expression; of those only the point is reproduced"
+                f"banlist: DCLM reads {entry!r} as a regular expression; only the point is reproduced"
             )
     bound = -1 if max_length is None else max_length
     return "SUBSTRING", (bound, 0), entries, location, remove_substring_only, case_sensitive, compat
@@ -96,12 +98,18 @@ def compile_program(instructions: Sequence[_Instruction]) -> Program:
     from filters.text.dclm import edit_kernels as kernels
 
     codes, numbers, pattern, pattern_at = [], [], [], [0]
-    for kind, bounds, entries, location, only, case_sensitive, compat in instructions:
+    may = np.zeros((len(instructions), 256), np.uint8)
+    for row, (kind, bounds, entries, location, only, case_sensitive, compat) in enumerate(instructions):
         first = len(pattern_at) - 1
         for entry in entries:
             shown = entry if case_sensitive else entry.lower()
             pattern += [kernels.WILD if compat and char == "." else ord(char) for char in shown]
             pattern_at.append(len(pattern))
+            edge = shown[-1 if location == "suffix" else 0]
+            if compat and edge == ".":
+                may[row] = 1
+            for char in edge if case_sensitive else edge + edge.upper() + ALSO.get(edge, ""):
+                may[row, char.encode()[-1 if location == "suffix" else 0]] = 1
         place = {"any": kernels.ANY, "prefix": kernels.PREFIX, "suffix": kernels.SUFFIX}[location]
         last = len(pattern_at) - 1
         codes.append([getattr(kernels, kind), place, int(only), first, last, int(not case_sensitive)])
@@ -111,13 +119,14 @@ def compile_program(instructions: Sequence[_Instruction]) -> Program:
         np.array(numbers, np.float64).reshape(-1, 2),
         np.array(pattern, np.int64),
         np.array(pattern_at, np.int64),
+        may,
     )
 
 
 def edit_lines(
     text: pa.Array | pa.ChunkedArray, instructions: Sequence[_Instruction]
 ) -> tuple[pa.Array, np.ndarray]:
-    """The edited column (null stays null, a page left empty is an empty string) and int64[n, 9] LINE_EDITS."""
+    """The edited column (null stays null, an emptied page is an empty string) and int64[n, 9] LINE_EDITS."""
     from filters.text.dclm import edit_kernels as kernels
 
     text = one_array(text)
@@ -127,7 +136,7 @@ def edit_lines(
     stats = np.empty((len(text), len(LINE_EDITS)), np.int64)
     kernels.edit_lines(
         column.data, column.offsets, table.pages, table.classes, program.codes, program.numbers, counted.data,
-        counted.offsets, program.pattern, program.pattern_at, out, ends, stats,
+        counted.offsets, program.pattern, program.pattern_at, program.may, out, ends, stats,
     )  # fmt: skip
     return strings(out, ends, text), stats
 
@@ -249,8 +258,8 @@ def substring_line_modifier(
     """Drop lines that hold an entry of ``banlist``, or cut only that entry out (and one white space beside
     it; a line with nothing left goes).
 
-    ``location``: "any", "prefix" or "suffix" of the line. ``max_length``: only lines of at most so many words.
-    Entries are plain text; ``compat="dclm"`` reads a point as any character, as DCLM does by accident.
+    ``location``: "any", "prefix" or "suffix" of the line. ``max_length``: only lines of at most so many
+    words. Entries are plain text; ``compat="dclm"`` reads a point as any character, as DCLM does by accident.
     Case is ignored, for ASCII entries, unless ``case_sensitive``. ValueError for entries it cannot honour.
     """
     rule = substring(banlist, case_sensitive, location, max_length, remove_substring_only, compat)
