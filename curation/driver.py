@@ -295,9 +295,7 @@ class _Run:
             jobs: dict[str, Any] = {r["key"]: (arrange_shard, (work, r)) for r in records}
             sizes = {r["key"]: r["outputs"][0]["bytes"] for r in records}
             done = self._run_tasks(name, chain, step_name(barrier), jobs, sizes, {}, None)
-            self.barriers.append(
-                {"step": stage.end.index, "kind": step_name(barrier), "summary": {"shards": work.n_out}}
-            )
+            self._note_barrier(stage, {"shards": work.n_out}, done)
             return work.gather(done), {"before": stage.end, "before_summary": {}}
         jobs = {f"part-{p:05d}": (reduce_partition, (work, p)) for p in work.partitions}
         sizes = {f"part-{p:05d}": work.partition_rows(p) for p in work.partitions}
@@ -308,10 +306,13 @@ class _Run:
             name, chain, f"{step_name(barrier)} resolve", {"decision": (resolve_barrier, (work, parts))},
             {"decision": 1}, {}, None,
         )[0]  # fmt: skip
-        self.barriers.append(
-            {"step": stage.end.index, "kind": step_name(barrier), "summary": resolved["summary"]}
-        )
+        self._note_barrier(stage, resolved["summary"], [*parts, resolved])
         return work.apply(resolved), {"before": stage.end, "before_summary": resolved["summary"]}
+
+    def _note_barrier(self, stage: Stage, summary: dict[str, Any], tasks: list[Record]) -> None:
+        seconds = round(sum(task["seconds"] for task in tasks), 4)
+        kind = step_name(stage.end.step)
+        self.barriers.append({"step": stage.end.index, "kind": kind, "summary": summary, "seconds": seconds})
 
     # ---------------------------------------------------------------------------------------------- tasks
 

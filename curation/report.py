@@ -31,7 +31,7 @@ def make_report(
     first, last = stages[0], stages[-1]
     steps, reasons = [], []
     for index, step in enumerate(plan.steps):
-        entry = _step(index, step, stages, plan)
+        entry = _step(index, step, stages, plan, barriers)
         steps.append(entry)
         merged = _reason(index, entry["reason"] or entry["name"], stages)
         if merged:
@@ -81,7 +81,9 @@ def make_report(
     }
 
 
-def _step(index: int, step: Any, stages: list[list[Record]], plan: Plan) -> dict[str, Any]:
+def _step(
+    index: int, step: Any, stages: list[list[Record]], plan: Plan, barriers: list[dict[str, Any]]
+) -> dict[str, Any]:
     total = {"rows_in": 0, "rows_out": 0, "added": 0, "dropped": 0, "quarantined": 0, "seconds": 0.0}
     if index == 0:
         found = [r["read"] for r in stages[0]]
@@ -96,6 +98,8 @@ def _step(index: int, step: Any, stages: list[list[Record]], plan: Plan) -> dict
     for stage, records in zip(plan.stages, stages, strict=True):
         if stage.end.index == index and stage.end.kind == "barrier":  # its summary rows, made with the stage
             total["seconds"] += sum(r.get("scatter_seconds", 0.0) for r in records)
+    # … and its own tasks, between the stages
+    total["seconds"] += sum(b["seconds"] for b in barriers if b["step"] == index)
     total["seconds"] = round(total["seconds"], 4)
     kind = kind_of(step)
     return {
