@@ -118,7 +118,7 @@ def test_parameters_arrive(tmp_path):
         ("- func: word_removal_ratio_filter", "prev_word_count_key is missing"),
         ("- func: repetition_filter\n  granularity: 12\n  max_fraction: .1", "'all' for n = 5 to 10"),
         ("- func: stop_word_filter\n  _aggregate: {n: percentile}", "did you mean 'percentiles'"),
-        ("- func: stop_word_filter\n  _aggregate: {n: {type: histogram, transform: t}}", "there are: threshold"),
+        ("- func: stop_word_filter\n  _aggregate: {n: {type: histogram, transform: t}}", "are: threshold_"),
         ("- func: user.none.f", "no file user/none.py beside"),
         ("- func: user.mine.first_word", "did you mean 'first_words'"),
         ("- func: user.mine.share_of\n  words: a", "unexpected keyword argument 'words'"),

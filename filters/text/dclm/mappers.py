@@ -126,7 +126,7 @@ class PageLength(c.Model):
                 "say ignore_punctuation: true, or take model 'fasttext' or 'split'"
             )
         if self.length_type == "sentence":
-            require_tokenizer(self.tokenizer)
+            require_tokenizer(self.tokenizer, self.tokenizer_lang)
 
     @property
     def outputs(self) -> dict[str, pa.DataType]:  # type: ignore[override]

@@ -39,13 +39,21 @@ def count_sentences(text: pa.Array, tokenizer: str = "rules", language: str | No
     return np.array([len(split(page)) if page else 0 for page in text.to_pylist()], np.int64)
 
 
-def require_tokenizer(tokenizer: str) -> None:
-    """PlanError unless the package behind a tokenizer is installed."""
+def require_tokenizer(tokenizer: str, language: str | None = None) -> None:
+    """PlanError unless the package behind a tokenizer is installed, and its data."""
     if tokenizer != "rules" and importlib.util.find_spec(tokenizer) is None:
         raise PlanError(
             f"sentences by {tokenizer!r} need the package {tokenizer}, which is not installed: install it, "
             "or take our own rule (tokenizer: rules; for a DCLM YAML: --set compat=none)"
         )
+    if tokenizer == "nltk":
+        try:
+            splitter(tokenizer, language)
+        except LookupError:
+            raise PlanError(
+                "sentences by 'nltk' in English need its model, which is not here: python -m nltk.downloader "
+                "punkt_tab, or take our own rule (tokenizer: rules; for a DCLM YAML: --set compat=none)"
+            ) from None
 
 
 @functools.cache
