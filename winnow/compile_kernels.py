@@ -6,8 +6,25 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pyarrow as pa
+
+
+def text_steps() -> list[Any]:
+    """Every text step with a kernel of its own."""
+    from filters import text as t
+    from filters.text import dclm
+
+    return [
+        t.gopher(), t.gopher(words="whitespace"), t.gopher_quality(), t.gopher_repetition(), t.heuristics(),
+        t.fineweb(), t.c4(), t.c4_lines(), t.c4_paragraph(), t.c4_bad_words(),
+        dclm.dclm_scores(), dclm.dclm_repetition(), dclm.remove_urls(), dclm.squeeze_newlines(),
+        dclm.refinedweb_lines(),
+        t.redpajama_signals(lines=True, bad_words=("a b",)), t.dolma_gopher(), t.dolma_no_punctuation(),
+        t.dolma_repetitions(), t.dolma_c4(), t.dolma_lengths(),
+        t.url_words(), t.url_blocklist(domains=("example.org",)), t.mask_pii(), t.pii_counts(),
+    ]  # fmt: skip
 
 
 def main() -> None:
@@ -16,7 +33,6 @@ def main() -> None:
     import curation as c
     from curation.barriers import Totals
     from curation.hashing import DuplicateIds, hash64
-    from filters.text import gopher, gopher_quality, gopher_repetition, url_words
 
     rows = {
         "id": [f"{i:032x}" for i in range(4)],
@@ -27,7 +43,7 @@ def main() -> None:
     batch = pa.RecordBatch.from_pydict(rows)
     hash64(batch.column("id"))
     DuplicateIds().add(batch.column("id"))
-    for step in (gopher(), gopher(words="whitespace"), gopher_quality(), gopher_repetition(), url_words()):
+    for step in text_steps():
         step.setup()
         step(batch)
     barriers = (
