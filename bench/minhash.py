@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import pyarrow as pa
-from text_filters import load_pages, seconds
+from text import load_pages, seconds
 
 from curation import subsets
 from curation.barriers import dedup_exact, dedup_minhash

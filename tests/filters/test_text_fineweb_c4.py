@@ -484,3 +484,30 @@ def test_wrong_use_says_what_is_wrong():
         fineweb(words="spacy")
     with pytest.raises(ValueError, match="expected one of 'unicode', 'tokens', 'whitespace'"):
         heuristics(words="spacy")
+
+
+@pytest.fixture(scope="module")
+def one_shard(tmp_path_factory):
+    """A third of one shard of the embedded pool, as a pool of its own."""
+    from pools import demo_text
+
+    folder = tmp_path_factory.mktemp("pool")
+    whole = sorted(demo_text.unpack().rglob("*.warc.gz"))[0].read_bytes()
+    cut = whole.find(b"\x1f\x8b\x08", len(whole) // 3)  # at the start of a gzip member
+    (folder / "0.warc.gz").write_bytes(whole[:cut])
+    return folder
+
+
+@pytest.mark.parametrize("name", ["gopher", "fineweb", "c4"])
+def test_recipes_run_on_the_embedded_pool(name, one_shard, tmp_path):
+    import baselines
+
+    recipe = baselines.find(f"text/{name}")
+    plan = recipe.plan(pool=str(one_shard), out=str(tmp_path))
+    result = c.run(plan, on="local", workers=1, progress=False, funnel=False)
+    report = result.report
+    rows_in, kept = report["input"]["rows"], report["output"]["rows"]
+    assert rows_in > 80
+    assert 0.05 * rows_in < kept < 0.9 * rows_in
+    dropped = sum(reason["rows"] for reason in report["reasons"])
+    assert rows_in == kept + dropped + report["quarantined"]["rows"]

@@ -71,4 +71,4 @@ def test_random_repetitive_texts_get_the_same_reasons(peer):
     assert len({reason for row in expected for reason in row}) >= 8
 
 
-# real pages: tests/parity/test_text_fineweb_c4.py, where all four families share the words
+# real pages: tests/parity/test_text_families.py, where all four families share the words

@@ -14,7 +14,7 @@ from parity.pages import SHARED, load
 
 from filters.text.c4 import c4_bad_words, c4_paragraph, c4_paragraph_rules
 
-MAX_CHARS = 5000
+MAX_CHARS = 4000
 MIN_PAGES = 2000
 
 
