@@ -178,7 +178,8 @@ def test_names_of_fields_are_those_of_the_kernels():
 URL_PARTS = [
     "http://", "https://", "ftp://", "HTTP://", "www.", "foo", "bar-x", ".com", ".org", ".co.uk",
     ".so", ".So", ".COM", ".md", ".рф", ".xn--p1ai", "@", "/", ":80", "?q=1", "#a", ".", "..", " ", "  ",
-    "\n", "\t", " " * 11, "1", "10", "256", "1.2.3.4", "255.255.255.255", "0.0.", "v", "(", ")", ",", "é", "中",
+    "\n", "\t", " " * 11, "1", "10", "256", "1.2.3.4", "255.255.255.255", "0.0.",
+    "v", "(", ")", ",", "é", "中",
     "_", "-", "the ", "~",
 ]  # fmt: skip
 URL_TEXT = st.lists(st.sampled_from(URL_PARTS), max_size=24).map("".join)
@@ -259,7 +260,8 @@ def test_newlines_are_squeezed(texts, most):
 LINE_PARTS = [
     "\n", "\n", "\n\n", " ", "\t", "\xa0", "\u3000", "Hello there", "HELLO", "HELLO there", "123", "4 5",
     "١٢", "²", "a", "B", "one two", "3 likes", "(1.2k views)", "1,000K  Followers!", "5 liKes",
-    "items in cart", "2 ITEMS in Cart now", "ıtemS İn cart", "Read more...", "read more!!!", "Sign-in", "sign-in now",
+    "items in cart", "2 ITEMS in Cart now", "ıtemS İn cart", "Read more...", "read more!!!",
+    "Sign-in", "sign-in now",
     "SIGN-IN", "…", "é", "a b c d e f g h i",
     "  ", "\0",
 ]  # fmt: skip

@@ -711,9 +711,9 @@ def edit_lines(
             lines += data[i] == _NEWLINE
         most_lines = max(most_lines, lines)
     work = np.empty(longest, np.uint8)
-    starts = np.empty(most_lines, np.int64)
-    ends = np.empty(most_lines, np.int64)
-    sizes = np.empty((most_lines, 5), np.int64)  # of _measure; sizes[:, 0] < 0: to be measured again
+    starts = np.empty(most_lines, np.int32)  # within the document: Arrow strings end below 2 GiB
+    ends = np.empty(most_lines, np.int32)
+    sizes = np.empty((most_lines, 5), np.int32)  # of _measure; sizes[:, 0] < 0: to be measured again
     # per ASCII byte: 1 for upper case, 2 ** 32 for a digit; 1 for what begins a word of fastText's reader
     # after a gap, 2 ** 32 for what begins one of str.split after white space; 1 for a gap, 2 ** 32 for
     # white space
