@@ -19,7 +19,8 @@ def text_steps() -> list[Any]:
     return [
         t.gopher(), t.gopher(words="whitespace"), t.gopher_quality(), t.gopher_repetition(), t.heuristics(),
         t.fineweb(), t.c4(), t.c4_lines(), t.c4_paragraph(), t.c4_bad_words(),
-        dclm.dclm_scores(), dclm.dclm_repetition(), dclm.remove_urls(), dclm.squeeze_newlines(),
+        dclm.dclm_scores(), dclm.dclm_repetition(), dclm.remove_urls(), dclm.remove_urls(compat="dclm"),
+        dclm.squeeze_newlines(),
         dclm.refinedweb_lines(),
         t.redpajama_signals(lines=True, bad_words=("a b",)), t.dolma_gopher(), t.dolma_no_punctuation(),
         t.dolma_repetitions(), t.dolma_c4(), t.dolma_lengths(),
