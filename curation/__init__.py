@@ -34,6 +34,7 @@ _WHERE = {
     "PlanError": "errors",
     "RunFailed": "errors",
     "ShardError": "errors",
+    "dedup_bff": "barriers",
     "dedup_exact": "barriers",
     "dedup_minhash": "barriers",
     "reshard": "barriers",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,15 +128,17 @@ def reduce_partition(work: BarrierWork, partition: int, attempt: int = 1) -> Rec
     """All summary rows of one partition → what the barrier makes of them."""
     start = time.perf_counter()
     manifest = Manifest(work.root)
-    pieces = []
-    for shard in work.shards:
-        batches = [b for p, b, _ in shard.index if p == partition]
-        if not batches or shard.summary is None:
-            continue
-        for batch in work_batches(manifest.path(*shard.summary.split("/")), batches):
-            number = pa.array(np.full(batch.num_rows, shard.number, dtype=np.int32))
-            pieces.append(pa.Table.from_batches([batch]).append_column("shard", number))
-    result = work.barrier.reduce(pa.concat_tables(pieces).combine_chunks())
+
+    def pieces() -> Iterator[pa.Table]:
+        for shard in work.shards:
+            batches = [b for p, b, _ in shard.index if p == partition]
+            if not batches or shard.summary is None:
+                continue
+            for batch in work_batches(manifest.path(*shard.summary.split("/")), batches):
+                number = pa.array(np.full(batch.num_rows, shard.number, dtype=np.int32))
+                yield pa.Table.from_batches([batch]).append_column("shard", number)
+
+    result = work.barrier.reduce_stream(pieces)
     outputs: list[dict[str, Any]] = []
     key = f"part-{partition:05d}"
     name = f"_winnow/work/{work.stage}/{key}.arrow"

@@ -31,8 +31,8 @@ import curation
 from curation.errors import PlanError, suggest
 
 ENGINE_STEPS = (
-    "read", "keep", "threshold", "write", "dedup_exact", "dedup_minhash", "top_fraction", "sample", "shuffle",
-    "reshard", "subset",
+    "read", "keep", "threshold", "write", "dedup_exact", "dedup_minhash", "dedup_bff", "top_fraction",
+    "sample", "shuffle", "reshard", "subset",
 )  # fmt: skip
 _KEYS = ("title", "description", "source", "track", "control", "defaults", "steps", "order", "needs")
 

@@ -468,8 +468,12 @@ class _ShardRun:
         for column, kind in op.step.outputs.items():
             array = columns[column]
             names[column] = array if array.type == kind else array.cast(kind)
-        batch = pa.RecordBatch.from_pydict(names)
+        for column in op.step.changes:
+            names[column] = columns[column]
+        old, batch = batch, pa.RecordBatch.from_pydict(names)
         mask = kept.to_numpy(zero_copy_only=False).astype(bool)
+        if op.step.changes:
+            self.edits.setdefault(op.index, Edits()).look(old.filter(kept), batch.filter(kept), None)
         batch, rows, verdicts = self._drop(op, batch, rows, verdicts, mask, op.step.reason)
         count.rows_out += int((verdicts < 0).sum())
         count.seconds += time.perf_counter() - start
@@ -644,7 +648,12 @@ class _ShardRun:
         table = self.spec.after.scatter(out)
         at = table.column_names.index("index")
         row = pc.add(table.column("index").cast(pa.int64()), first)
-        self.summary.add(table.set_column(at, "row", row))
+        table = table.set_column(at, "row", row)
+        group = self.spec.after.partition_of(self.task.number)
+        if group is not None:
+            at = table.column_names.index("partition")
+            table = table.set_column(at, "partition", pa.array(np.full(len(row), group, np.int32)))
+        self.summary.add(table)
         self.scatter_seconds += time.perf_counter() - start
 
 

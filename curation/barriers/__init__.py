@@ -1,6 +1,7 @@
 """Barriers: steps that need the whole pool. Deduplication, selection of an exact size, shuffle, reshard."""
 
 from curation.barriers.base import Decide, Decision, Rearrange, Totals
+from curation.barriers.bff import dedup_bff
 from curation.barriers.exact import dedup_exact
 from curation.barriers.minhash import dedup_minhash
 from curation.barriers.rearrange import reshard, shuffle
@@ -12,6 +13,7 @@ __all__ = [
     "Decision",
     "Rearrange",
     "Totals",
+    "dedup_bff",
     "dedup_exact",
     "dedup_minhash",
     "reshard",

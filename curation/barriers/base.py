@@ -5,7 +5,7 @@ A `Decide` step keeps or drops rows after seeing the whole pool. It works on sma
     scatter(batch) → summary rows, each with a partition     on every batch of every shard
     reduce(part)   → what matters of one partition           once for each partition
     resolve(parts) → one decision                            once
-    apply(batch)   → keep mask and added columns             on every batch again
+    apply(batch)   → keep mask, added and changed columns    on every batch again
 
 A `Rearrange` step keeps every row and says which shard it goes to. All of it is pure functions over Arrow
 and numpy: nothing here touches a file or an executor, and no result depends on how rows are cut into batches
@@ -14,6 +14,7 @@ or in which order shards arrive.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -56,7 +57,7 @@ class Decision:
 
 
 class Decide:
-    """Base of barriers that drop rows and add columns. Subclasses are frozen dataclasses."""
+    """Base of barriers that drop rows, add columns and change them. Subclasses are frozen dataclasses."""
 
     kind: ClassVar[str] = "barrier"
     name: ClassVar[str]
@@ -73,6 +74,11 @@ class Decide:
         """Columns that apply adds."""
         return {}
 
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """Columns there already that apply gives anew, with the type they have."""
+        return ()
+
     def describe(self) -> str:
         """One line for people."""
         raise NotImplementedError
@@ -81,9 +87,18 @@ class Decide:
         """Summary rows: `partition` (int32), `index` (int64, the row within this batch), and own columns."""
         raise NotImplementedError
 
+    def partition_of(self, shard: int) -> int | None:
+        """The partition of all of a shard's summary rows, or None where each row says its own."""
+        return None
+
     def reduce(self, part: pa.Table) -> pa.Table:
         """All summary rows of one partition, in any order, with `shard` and `row` in place of `index`."""
         raise NotImplementedError
+
+    def reduce_stream(self, pieces: Callable[[], Iterator[pa.Table]]) -> pa.Table:
+        """`reduce`, as the engine calls it: `pieces()` reads the partition's summary rows, some megabytes at
+        a time, in the order of shard and row; it can be called again. For steps that need not hold all."""
+        return self.reduce(pa.concat_tables(list(pieces())).combine_chunks())
 
     def resolve(self, parts: list[pa.Table], totals: Totals) -> Decision:
         """The reduced partitions, in any order; partitions without rows may be absent."""
@@ -92,8 +107,8 @@ class Decide:
     def apply(
         self, batch: pa.RecordBatch, row_start: int, table: pa.Table | None, summary: dict[str, Any]
     ) -> tuple[pa.BooleanArray, dict[str, pa.Array]]:
-        """Keep mask and columns for rows row_start … of one shard; `table`: that shard's part of the
-        decision, sorted by `row`."""
+        """Keep mask, added and changed columns, for rows row_start … of one shard; `table`: that shard's
+        part of the decision, sorted by `row`."""
         raise NotImplementedError
 
 

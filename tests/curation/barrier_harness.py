@@ -22,6 +22,9 @@ def run(
             at = made.column_names.index("index")
             row = pa.array(made.column("index").to_numpy() + start, pa.int64())
             made = made.set_column(at, "row", row)
+            if barrier.partition_of(number) is not None:
+                group = pa.array(np.full(len(row), barrier.partition_of(number), np.int32))
+                made = made.set_column(made.column_names.index("partition"), "partition", group)
             pieces.append(made.append_column("shard", pa.array(np.full(len(row), number, np.int32))))
     if seed is not None:
         order.shuffle(pieces)
@@ -47,8 +50,8 @@ def run(
             mine = mine.sort_by("row").drop_columns(["shard"]).combine_chunks()
         for start, part in _batches(shard, None if seed is None else order, batch):
             keep, columns = barrier.apply(part, start, mine, decision.summary)
-            assert list(columns) == list(barrier.outputs)
-            assert [a.type for a in columns.values()] == list(barrier.outputs.values())
+            types = barrier.outputs | {name: part.schema.field(name).type for name in barrier.changes}
+            assert {name: array.type for name, array in columns.items()} == types
             values = {name: array.to_pylist() for name, array in columns.items()}
             for i, row_id in enumerate(part.column("id").to_pylist()):
                 out[row_id] = {"keep": keep[i].as_py()} | {name: v[i] for name, v in values.items()}
