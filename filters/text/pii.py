@@ -27,9 +27,9 @@ there.
   Dates are not phone numbers (05/2003, 01-02-2003);
 * Chinese mobile numbers in 3-4-4: ``138 1234 5678``.
 
-Never a plain run of digits, a number that goes on after the match, or one within 16 bytes after "ISBN",
-"ISSN" or "DOI". So dates, times, prices, amounts, versions and ISBNs stay. Digits of other scripts (full
-width, Arabic) are not looked at.
+The last two never follow a digit and a space. Never a plain run of digits, a number that goes on after the
+match, or one within 16 bytes after "ISBN", "ISSN" or "DOI". So dates, times, prices, amounts, versions and
+ISBNs stay. Digits of other scripts (full width, Arabic) are not looked at.
 """
 
 from __future__ import annotations
@@ -80,32 +80,38 @@ _MODULES = (
 
 # ------------------------------------------------------------------------------------------------- phones
 
-_SPACE = rb"(?:\x20|\xc2\xa0)"
-_JOINT = rb"(?:[\x20.\-/()]|\xc2\xa0)"
-_ALONE = rb"(?<![0-9A-Za-z_+#$\-])(?<![0-9][\x20.,:/])"
-_INTERNATIONAL = re.compile(
-    rb"(?<![0-9A-Za-z_+])\+\(?[1-9](?:" + _JOINT + rb"{0,3}[0-9]){7,15}(?![0-9A-Za-z_])(?![.,\-/][0-9])"
+
+def _pattern(source: str) -> re.Pattern[bytes]:
+    """A commented pattern over UTF-8 bytes; names in braces stand for these parts."""
+    for name, part in {
+        "ALONE": r"(?<![0-9A-Za-z_+#$\-]) (?<![0-9][.,:/])",
+        "FIRST": r"(?<![0-9A-Za-z_+#$\-]) (?<![0-9][.,:/]) (?<![0-9]\x20) (?<![0-9]\xc2\xa0)",
+        "SPACE": r"(?:\x20|\xc2\xa0)",
+        "JOINT": r"(?:\x20|\xc2\xa0|[.\-])",
+        "END": r"(?![0-9A-Za-z_]) (?![.,\-/][0-9])",
+    }.items():
+        source = source.replace("{" + name + "}", part)
+    return re.compile(source.encode("ascii"), re.VERBOSE)
+
+
+_INTERNATIONAL = _pattern(
+    r"""(?<![0-9A-Za-z_+]) \+ \(? [1-9] (?: (?:{JOINT}|[/()]){0,3} [0-9] ){7,15} {END}"""
 )
-_NORTH_AMERICA = re.compile(
-    _ALONE + rb"(?:1[\x20.\-])?(?:\([2-9][0-9]{2}\)" + _SPACE + rb"?[2-9][0-9]{2}[\-.\x20]"
-    rb"|[2-9][0-9]{2}(?P<joint>[\-.])[2-9][0-9]{2}(?P=joint))[0-9]{4}(?![0-9A-Za-z_])(?![.,\-/][0-9])"
+_NORTH_AMERICA = _pattern(
+    r"""{ALONE} (?: 1 [\x20.\-] )?
+    (?: \( [2-9][0-9]{2} \) {SPACE}? [2-9][0-9]{2} [\x20.\-]
+      | [2-9][0-9]{2} (?P<joint>[.\-]) [2-9][0-9]{2} (?P=joint) )
+    [0-9]{4} {END}"""
 )
-_TRUNK_ZERO = re.compile(
-    _ALONE + rb"(?:\((?P<area>0[1-9][0-9]{0,3})\)" + _SPACE + rb"?|(?P<first>0[1-9][0-9]{0,3})"
-    rb"(?:(?P<slash>"
-    + _SPACE
-    + rb"?/"
-    + _SPACE
-    + rb"?|"
-    + _SPACE
-    + rb"-"
-    + _SPACE
-    + rb")|(?=[\x20.\-]|\xc2\xa0)))"
-    rb"(?P<rest>(?:" + _SPACE + rb"|[.\-])?[0-9]{2,8}(?:(?P<joint>" + _SPACE + rb"|[.\-])[0-9]{2,8}"
-    rb"(?:(?P=joint)[0-9]{2,8}){0,3})?)(?![0-9A-Za-z_])(?!(?:" + _SPACE + rb"|[.,\-/])[0-9])"
+_TRUNK_ZERO = _pattern(
+    r"""{FIRST}
+    (?: \( (?P<area>0[1-9][0-9]{0,3}) \) {SPACE}?
+      | (?P<first>0[1-9][0-9]{0,3}) (?: {SPACE}? / {SPACE}? | {SPACE} - {SPACE} | (?={JOINT}) ) )
+    (?P<rest> {JOINT}? [0-9]{2,8} (?: (?P<joint>{JOINT}) [0-9]{2,8} (?: (?P=joint) [0-9]{2,8} ){0,3} )? )
+    {END} (?! {SPACE} [0-9] )"""
 )
-_CHINA = re.compile(
-    _ALONE + rb"1[3-9][0-9](?P<joint>[\x20\-])[0-9]{4}(?P=joint)[0-9]{4}(?![0-9A-Za-z_])(?![\x20.,\-/][0-9])"
+_CHINA = _pattern(
+    r"""{FIRST} 1[3-9][0-9] (?P<joint>[\x20\-]) [0-9]{4} (?P=joint) [0-9]{4} {END} (?! \x20 [0-9] )"""
 )
 _BOOK = re.compile(rb"(?i)isbn|issn|doi")
 
@@ -137,23 +143,13 @@ _PHONES: tuple[tuple[re.Pattern[bytes], Any], ...] = (
 )
 
 
-def phone_numbers(text: bytes, start: int = 0, end: int | None = None) -> list[tuple[int, int]]:
-    """(start, end) of the phone numbers in ``text[start:end]``; what is around them is looked at too."""
-    end = len(text) if end is None else end
-    found: list[tuple[int, int]] = []
+def phone_at(text: bytes, at: int) -> int:
+    """Where the phone number that starts at this byte ends; 0: none does."""
     for pattern, check in _PHONES:
-        at = start
-        while match := pattern.search(text, at):
-            if match.start() >= end:
-                break
-            if match.end() > end or (check is not None and not check(match)):
-                at = match.start() + 1
-                continue
-            at = match.end()
-            book = _BOOK.search(text, max(0, match.start() - 16), match.start())
-            if not book and not any(a < match.end() and match.start() < z for a, z in found):
-                found.append(match.span())
-    return sorted(found)
+        match = pattern.match(text, at)
+        if match and (check is None or check(match)):
+            return 0 if _BOOK.search(text, max(0, at - 16), at) else match.end()
+    return 0
 
 
 def _public_ipv6(candidate: bytes) -> int:
@@ -172,7 +168,7 @@ def _public_ipv6(candidate: bytes) -> int:
 
 class Places(NamedTuple):
     """Where personal data is, in order: row, first byte and end in the column's buffer, kind
-    (0 e-mail, 1 IPv4, 2 IPv6, 3 phone)."""
+    (0 e-mail, 1 IPv6, 2 IPv4, 3 phone)."""
 
     row: np.ndarray
     start: np.ndarray
@@ -208,9 +204,9 @@ _NOTHING = (*(np.zeros(0, np.int64) for _ in range(3)), np.zeros(0, np.uint8))
 
 def _judge(column: Utf8, found: Places) -> Places:
     """The candidates for IPv6 and phone replaced by what they hold; sorted by row and start."""
-    from filters.text.pii_kernels import IPV6, PHONE
+    from filters.text.pii_kernels import EMAIL, IPV4, IPV6, PHONE
 
-    sure = found.kind < IPV6
+    sure = np.isin(found.kind, (EMAIL, IPV4))
     more: list[tuple[int, int, int, int]] = []
     for i in np.flatnonzero(~sure).tolist():
         row, start, end = int(found.row[i]), int(found.start[i]), int(found.end[i])
@@ -218,11 +214,11 @@ def _judge(column: Utf8, found: Places) -> Places:
             if size := _public_ipv6(column.data[start:end].tobytes()):
                 more.append((row, start, start + size, IPV6))
         else:
-            # a window of the row: enough before it to see what stands there
+            # as much of the row as a number and what must not stand around it can take
             first = max(int(column.offsets[row]), start - 24)
-            window = column.data[first : min(int(column.offsets[row + 1]), end + 8)].tobytes()
-            for a, z in phone_numbers(window, start - first, end - first):
-                more.append((row, first + a, first + z, PHONE))
+            window = column.data[first : min(int(column.offsets[row + 1]), start + 96)].tobytes()
+            if stop := phone_at(window, start - first):
+                more.append((row, start, first + stop, PHONE))
     extra = [np.array(values, np.int64) for values in zip(*more, strict=True)] or [np.zeros(0, np.int64)] * 4
     merged = Places(
         *(np.concatenate([old[sure], new.astype(old.dtype)]) for old, new in zip(found, extra, strict=True))
@@ -282,7 +278,7 @@ class MaskPii(c.Transform):
     def __post_init__(self) -> None:
         for name in _REPLACEMENTS:
             given = getattr(self, name)
-            given = (given,) if isinstance(given, str) else tuple(given)
+            given = (given,) if isinstance(given, str) else tuple(given or ())
             if not given or not all(isinstance(text, str) for text in given):
                 raise ValueError(
                     f"{name}={getattr(self, name)!r}: a string or several are expected ('' deletes)"
@@ -303,7 +299,7 @@ class MaskPii(c.Transform):
         return batch.append_column(pa.field("pii", PII_TYPE), counts)
 
 
-_REPLACEMENTS = ("email_replacement", "ip_replacement", "ipv6_replacement", "phone_replacement")
+_REPLACEMENTS = ("email_replacement", "ipv6_replacement", "ip_replacement", "phone_replacement")  # by kind
 
 
 def _replaced(
@@ -317,7 +313,8 @@ def _replaced(
     out = np.empty(int(column.offsets[-1] - column.offsets[0]) + longest * len(places.row), np.uint8)
     offsets = np.empty_like(column.offsets)
     kernels.replace(
-        column.data, column.offsets, *places, texts.data, texts.offsets, np.cumsum(many) - many, many, out, offsets
+        column.data, column.offsets, *places, texts.data, texts.offsets, np.cumsum(many) - many, many,
+        out, offsets,
     )  # fmt: skip
     valid = text.is_valid().buffers()[1] if text.null_count else None
     data = pa.py_buffer(out[: offsets[-1]])

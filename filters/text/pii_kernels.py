@@ -12,7 +12,7 @@ from numba import njit
 from filters.text.automaton_kernels import decode
 from filters.text.codepoints import EXTEND, KIND, SOLID
 
-EMAIL, IPV4, IPV6, PHONE = range(4)
+EMAIL, IPV6, IPV4, PHONE = range(4)  # of places that overlap, the first goes
 
 _DOT, _DASH, _AT, _COLON, _PLUS, _OPEN, _CLOSE = 0x2E, 0x2D, 0x40, 0x3A, 0x2B, 0x28, 0x29
 
@@ -96,7 +96,6 @@ def find(
         begin = np.int64(offsets[row])
         end = np.int64(offsets[row + 1])
         email_until = begin
-        phone_until = begin
         i = begin
         while i < end:
             b = data[i]
@@ -228,38 +227,55 @@ def find(
                         if alone and public(value, networks):
                             rows[n], starts[n], ends[n], kinds[n] = row, i, stop, IPV4
                             n += 1
-            if phones and i >= phone_until:
-                start = i
-                if start > begin and data[start - 1] == _OPEN:
-                    start -= 1
-                plus = start > begin and data[start - 1] == _PLUS
+            if phones:
+                # what a number may start with: '+', a bracket, or the right first group
+                bracket = before == _OPEN
+                start = i - 1 if bracket else i
+                sign = data[start - 1] if start > begin else np.uint8(0x20)
+                plus = sign == _PLUS
                 if plus:
                     start -= 1
-                digits = 0
-                joints = 0
-                gap = 0
-                last = i
-                k = i
-                while k < end:
-                    here = data[k]
-                    if kinds_of[here] & DIGIT:
-                        digits += 1
-                        joints += gap
-                        gap = 0
-                        k += 1
-                        last = k
-                    elif kinds_of[here] & JOINT and gap < 3:
-                        gap += 1
-                        k += 1
-                    elif here == 0xC2 and k + 1 < end and data[k + 1] == 0xA0 and gap < 3:
-                        gap += 1
-                        k += 2
+                    sign = data[start - 1] if start > begin else np.uint8(0x20)
+                    fit = not (kinds_of[sign] & ALNUM or sign == 0x5F or sign == _PLUS)
+                else:
+                    size = np.int64(1)
+                    while i + size < end and kinds_of[data[i + size]] & DIGIT and size < 6:
+                        size += 1
+                    if b == 0x30:
+                        fit = size >= 2 and size <= 5 and data[i + 1] != 0x30
+                    elif b == 0x31:
+                        fit = size == 1 or size == 3
                     else:
-                        break
-                phone_until = last
-                if digits >= 8 and (plus or joints > 0):
-                    rows[n], starts[n], ends[n], kinds[n] = row, start, last, PHONE
-                    n += 1
+                        fit = size == 3
+                    # part of a longer number: not asked of what stands in brackets
+                    if fit and not bracket:
+                        fit = not (kinds_of[sign] & ALNUM or sign in (0x5F, 0x23, 0x24, _DASH))
+                        if fit and sign in (_DOT, 0x2C, _COLON, 0x2F) and start - 2 >= begin:
+                            fit = not kinds_of[data[start - 2]] & DIGIT
+                if fit:  # eight digits or more, near enough to each other
+                    digits = np.int64(0)
+                    gap = 0
+                    k = i
+                    while k < end and digits < 8:
+                        here = data[k]
+                        if kinds_of[here] & DIGIT:
+                            digits += 1
+                            gap = 0
+                            k += 1
+                        elif kinds_of[here] & JOINT and gap < 3:
+                            gap += 1
+                            k += 1
+                        elif here == 0xC2 and k + 1 < end and data[k + 1] == 0xA0 and gap < 3:
+                            gap += 1
+                            k += 2
+                        else:
+                            break
+                    if digits == 8:
+                        rows[n], starts[n], ends[n], kinds[n] = row, start, k, PHONE
+                        n += 1
+                        if bracket and not plus:  # (020) 7946 0958, but also (020 7946 0958)
+                            rows[n], starts[n], ends[n], kinds[n] = row, i, k, PHONE
+                            n += 1
             i += 1
     return n, np.int64(n_rows)
 
