@@ -79,7 +79,7 @@ def _decode(content: bytes, http_charset: str | None) -> tuple[str, str]:
         return content.decode(wide, "replace"), wide
     if content.isascii():
         # All charsets of the web agree on it, except those that shift.
-        if b"\x1b$" in content or b"~{" in content:
+        if b"\x1b" in content or (b"~" in content and b"~{" in content):
             for codec in _claims(content, http_charset):
                 if codec in _SHIFTED:
                     return content.decode(codec, "replace"), codec

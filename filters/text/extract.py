@@ -12,7 +12,6 @@ No page can hang or kill its worker: resiliparse runs in the worker on ordinary 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ import xxhash
 
 import curation as c
 from curation.errors import PlanError
+from curation.formats.rows import binary_array
 from filters.text import child, extractors
 from filters.text.charset import decode, mend, mended
 
@@ -45,45 +45,55 @@ def media_type(content_type: str | None, content: bytes) -> str | None:
 # ------------------------------------------------------------------------------------- which pages are risky
 
 _LARGE = 1 << 19  # bytes
-_GAP = 1 << 15
-_SAFE_TAGS = 450
+_GAP = 1 << 15  # bytes without ">"
+_FEW_TAGS = 450
 _NESTED = 20_000_000
-_UNCLOSED = 1_000_000
-_NAMES = re.compile(
-    rb"<(/?)(div|article|ol|ul|li|a|b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)(?=[\s>/])",
-    re.IGNORECASE,
-)
-_FORMATTING = (b"a", b"b", b"big", b"code", b"em", b"font", b"i", b"nobr", b"s", b"small", b"strike",
-               b"strong", b"tt", b"u")  # fmt: skip
+_UNCLOSED = 2_000_000
+
+
+def _pairs(*names: str) -> np.ndarray:
+    """Tag names by their first two letters, as `risky` sees them."""
+    return np.array([ord(name[0]) << 8 | ord(name[1:2] or " ") for name in names], np.uint16)
+
+
+_BLOCKS = _pairs("div", "article")
+_LISTS = _pairs("ol", "ul")
+_ITEMS = _pairs("li")
+_FORMATTING = _pairs("a", "b", "big", "code", "em", "font", "i", "nobr", "s", "small", "strong", "tt", "u")
 
 
 def risky(content: bytes) -> bool:
     """Could extracting this page in the worker take more than a second or two, or unbounded memory?
 
-    A look that costs microseconds and may err towards yes. Time and output of resiliparse grow with the
-    square of three things: elements below nested <div> or <article>, list items below nested lists, elements
-    after formatting elements that are never closed; and of a fourth, the attributes of one tag.
+    A look that costs microseconds and errs towards yes. Time and output of resiliparse grow with the product
+    of two numbers in four cases: elements below nested <div> or <article>, items below nested lists, elements
+    after formatting elements that are never closed, the attributes of one tag.
     """
     size = len(content)
     if size > _LARGE:
         return True
-    # a stretch without '>' that is long enough for thousands of attributes
+    # a stretch without ">" that has room for thousands of attributes
     if size > _GAP and any(content.find(b">", at, at + _GAP) < 0 for at in range(0, size - _GAP, _GAP)):
         return True
-    tags = content.count(b"<")
-    if tags < _SAFE_TAGS:
+    data = np.frombuffer(content, np.uint8)
+    begins = data == 0x3C  # "<"
+    tags = int(np.count_nonzero(begins))
+    if tags < _FEW_TAGS:
         return False
-    unclosed = tags - 2 * content.count(b"</")  # void elements and comments are among them
-    if tags * tags <= _NESTED and unclosed * tags <= _UNCLOSED:
+    closing = int(np.count_nonzero(begins[:-1] & (data[1:] == 0x2F)))
+    if tags * tags <= _NESTED and (tags - 2 * closing) * tags <= _UNCLOSED:
         return False
-    if b"\0" in content:  # UTF-16
-        content = content.replace(b"\0", b"")
-    count = Counter((end, name.lower()) for end, name in _NAMES.findall(content))
-    opened = {name: n for (end, name), n in count.items() if not end}
-    blocks = opened.get(b"div", 0) + opened.get(b"article", 0)
-    lists = opened.get(b"ol", 0) + opened.get(b"ul", 0)
-    open_ended = sum(max(0, opened.get(name, 0) - count[b"/", name]) for name in _FORMATTING)
-    return blocks * tags > _NESTED or lists * opened.get(b"li", 0) > _NESTED or open_ended * tags > _UNCLOSED
+    data = np.frombuffer(content.replace(b"\0", b"") + b"   ", np.uint8)  # NUL: UTF-16
+    at = np.flatnonzero(data == 0x3C)
+    closes = data[at + 1] == 0x2F
+    first = data[at + 1 + closes] | np.uint8(0x20)  # lower case
+    second = data[at + 2 + closes] | np.uint8(0x20)
+    pair = first.astype(np.uint16) << 8 | np.where(second < 0x61, 0x20, second)
+    opened = pair[~closes]
+    blocks, lists, items = (int(np.isin(opened, names).sum()) for names in (_BLOCKS, _LISTS, _ITEMS))
+    formatting = np.isin(pair, _FORMATTING)
+    unclosed = int((formatting & ~closes).sum()) - int((formatting & closes).sum())
+    return blocks * tags > _NESTED or lists * items > _NESTED or unclosed * tags > _UNCLOSED
 
 
 # ------------------------------------------------------------------------------------------------- the steps
@@ -133,12 +143,11 @@ class _Extraction(c.Transform):
         batch is remembered until another comes, so that no page meets its deadline more than once.
         """
         known: dict[bytes, Any] = self.__dict__.get("_known") or {}
-        columns = [batch.column(name) for name in self.inputs]
+        rows = list(zip(*(batch.column(name).to_pylist() for name in self.inputs), strict=True))
         made: list[Any] = []
         failed: Exception | None = None
         hits = 0
-        for row in range(batch.num_rows):
-            values = [column[row].as_py() for column in columns]
+        for values in rows:
             found = known.get(_key(values)) if known else None
             hits += found is not None
             if found is None:
@@ -151,8 +160,7 @@ class _Extraction(c.Transform):
             made.append(found)
         if failed is not None:
             if batch.num_rows > 1 and hits < batch.num_rows:
-                keys = (_key([column[row].as_py() for column in columns]) for row in range(batch.num_rows))
-                object.__setattr__(self, "_known", dict(zip(keys, made, strict=True)))
+                object.__setattr__(self, "_known", dict(zip(map(_key, rows), made, strict=True)))
             raise failed.with_traceback(None)
         if known and not hits:
             object.__setattr__(self, "_known", {})
@@ -162,7 +170,7 @@ class _Extraction(c.Transform):
         raise NotImplementedError
 
 
-def _key(values: list[Any]) -> bytes:
+def _key(values: tuple[Any, ...]) -> bytes:
     """128-bit hash of a row's content, charset and type."""
     digest = xxhash.xxh3_128(values[0] or b"")
     digest.update(repr((values[0] is None, *values[1:])).encode())
@@ -220,7 +228,7 @@ class Extract(_Extraction):
             made = [version for version, stays in zip(made, good, strict=True) if stays]
         text, extractor, charset = zip(*made, strict=True) if made else ((), (), ())
         out = _taken(batch, parents)
-        out["text"] = pa.array(text, pa.string())
+        out["text"] = _strings(text)
         out["extractor"] = pa.array(extractor, pa.string())
         out["charset"] = pa.array(charset, pa.string())
         return pa.RecordBatch.from_pydict(out), parents
@@ -289,12 +297,17 @@ class ExtractAll(_Extraction):
         origin = np.array(parents, dtype=np.int64)
         out = _taken(batch, origin)
         out["page_id"] = out["id"]
-        out["text"] = pa.array(text, pa.string())
+        out["text"] = _strings(text)
         out["extractor"] = pa.array(extractor, pa.string())
         out["charset"] = pa.array(charset, pa.string())
         out["extractor_rank"] = pa.array(rank, pa.int32())
         out["extract_error"] = pa.array(error, pa.string())
         return pa.RecordBatch.from_pydict(out), origin
+
+
+def _strings(texts: Any) -> pa.Array:
+    """UTF-8 byte strings (or None) as a string column; they are valid, and are not looked at again."""
+    return binary_array(list(texts)).view(pa.string())
 
 
 def _taken(batch: pa.RecordBatch, parents: np.ndarray) -> dict[str, pa.Array]:
