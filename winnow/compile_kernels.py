@@ -24,7 +24,8 @@ def text_steps() -> list[Any]:
         dclm.refinedweb_lines(),
         t.redpajama_signals(lines=True, bad_words=("a b",)), t.dolma_gopher(), t.dolma_no_punctuation(),
         t.dolma_repetitions(), t.dolma_c4(), t.dolma_lengths(),
-        t.url_words(), t.url_blocklist(domains=("example.org",)), t.mask_pii(), t.pii_counts(),
+        t.url_words(domains=("a.example",)), t.url_blocklist(domains=("a.example",), urls=("a.example/x",)),
+        t.mask_pii(), t.pii_counts(),
     ]  # fmt: skip
 
 
@@ -37,7 +38,7 @@ def main() -> None:
 
     rows = {
         "id": [f"{i:032x}" for i in range(4)],
-        "text": ["one two three four five six seven", "a\n\nb\nb", "", "日本語の文 words"],
+        "text": ["one two three four five six seven", "a\n\nb\nb", "", "日本語の文 words a@b.example 212-555-0123"],
         "url": ["https://example.org/a"] * 4,
         "score": [0.1, 0.5, 0.3, None],
     }

@@ -50,9 +50,12 @@ class FastTextQuality(c.Model):
         return {self.output: pa.float64()}
 
     def setup(self) -> None:
-        from pools import fetch
+        path = self.path
+        if "://" in path or self.sha256 is not None:
+            from pools import fetch
 
-        model: Any = fasttext_model.load(str(fetch.cached(self.path, sha256=self.sha256)))
+            path = str(fetch.cached(path, sha256=self.sha256))
+        model: Any = fasttext_model.load(path)
         labels = model.get_labels()
         if self.positive not in labels:
             raise ValueError(
