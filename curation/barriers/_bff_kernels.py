@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from curation._hash_kernels import P1, P2, P3, P5, avalanche
@@ -41,6 +42,7 @@ from curation.hashing import byte_buffers
 U = np.uint64
 WORD_START = P5
 ROLL = P1  # base of the polynomial over the hashes of an n-gram's words
+AHEAD = 16  # n-grams between asking for their part of the filter and looking at it
 BLANK = -1  # the number of n-grams of a span that holds nothing but white space
 
 _LETTER = (1 << ALETTER) | (1 << HEBREW)
@@ -208,6 +210,25 @@ def _product_high(typingctx, a, b):
 _times_high: Any = intrinsic(_product_high)
 
 
+def _fetch(typingctx, table, at):
+    """Ask for the cache line of table[at], which will be wanted soon."""
+
+    def codegen(context, builder, signature, args):
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        byte = ir.IntType(8).as_pointer()
+        number = ir.IntType(32)
+        line = builder.bitcast(cgutils.gep_inbounds(builder, array.data, args[1]), byte)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        builder.call(prefetch, [line, number(1), number(3), number(1)])  # to write, keep, data
+        return context.get_dummy_value()
+
+    return types.void(table, types.uint64), codegen
+
+
+_prefetch: Any = intrinsic(_fetch)
+
+
 @njit(cache=True, nogil=True, inline="always")
 def _bloom_has(table, bits, hashers, h):
     """Are all bits of this hash set? Bit j is that of h + j·g, g an odd number made of h (Kirsch and
@@ -237,6 +258,14 @@ def _bloom_add(table, bits, hashers, h):
 
 
 @njit(cache=True, nogil=True, inline="always")
+def _bloom_fetch(table, bits, hashers, h):
+    g = avalanche(h) | U(1)
+    for _ in range(hashers):
+        _prefetch(table, _times_high(h, bits) >> U(6))
+        h += g
+
+
+@njit(cache=True, nogil=True, inline="always")
 def _slot(table, h):
     """Where a hash is or would be in an open-addressing table of 2^k places, of which one is always free."""
     mask = U(len(table) - 1)
@@ -260,6 +289,7 @@ def deduplicate(
     positives, spans, n-grams inserted], added to.
     """
     at_ngram, at_span, at_cut = 0, 0, 0
+    last = len(hashes) - 1
     for row in range(len(row_ngrams)):
         total, seen, gone, here = row_ngrams[row], 0, 0, 0
         first_cut, spans_gone = at_cut, 0
@@ -275,8 +305,10 @@ def deduplicate(
             found = 0
             for j in range(at_ngram, at_ngram + n):
                 if hashers:
+                    _bloom_fetch(table, bits, hashers, hashes[min(j + AHEAD, last)])
                     found += _bloom_has(table, bits, hashers, hashes[j])
                 else:
+                    _prefetch(table, hashes[min(j + AHEAD, last)] & U(len(table) - 1))
                     h = max(hashes[j], U(1))  # 0 marks an empty place
                     found += table[_slot(table, h)] == h
             if found / n > threshold:
