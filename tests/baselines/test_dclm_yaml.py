@@ -434,3 +434,13 @@ def test_our_recipe_of_c4_builds():
     assert pa.types.is_list(
         steps[[s.name for s in steps].index("split_lines_modifier")].output_types({})["text"]
     )
+
+
+def test_the_page_for_users_places_every_function():
+    page = (Path(__file__).parents[2] / "docs" / "from-dclm.md").read_text(encoding="utf-8")
+    table = [line for line in page.splitlines() if line.startswith("|") and "`filters.text.dclm." in line]
+    for function in dclm_yaml.NAMES:
+        (row,) = [line for line in table if f"`{function}`" in line]
+        module = row.split("`filters.text.dclm.")[1].split("`")[0]
+        found = __import__(f"filters.text.dclm.{module}", fromlist=[module])
+        assert callable(getattr(found, function)), (function, module)
