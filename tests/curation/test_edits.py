@@ -81,6 +81,43 @@ def test_how_rows_are_cut_into_batches_changes_nothing(step):
     assert [e["id"] for e in whole.as_dict()["examples"]] == changed[:EXAMPLES]
 
 
+@pytest.mark.parametrize("letter", ["x", "é", "𝕏"])
+def test_of_long_texts_a_window_is_compared(letter):
+    import tracemalloc
+
+    def told(before: str, after: str) -> dict:
+        batches = [pa.record_batch({"id": ["a"], "text": [text]}) for text in (before, after)]
+        edits = Edits()
+        tracemalloc.start()
+        edits.look(*batches, None)
+        (example,) = edits.as_dict()["examples"]
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 12 << 20
+        assert (example["chars_before"], example["chars_after"]) == (len(before), len(after))
+        return example["diff"]
+
+    many = letter * 3_000_000
+    # in the middle, at the start, at the end: what is left out and what is shown are the whole text
+    for start, end in ((many, many), ("", many), (many, "")):
+        diff = told(f"{start} old words {end}", f"{start} words {end}")
+        assert [text for op, text in diff if op == "-"] == ["old "]
+        assert not [text for op, text in diff if op == "+"]
+        unchanged = [int(text.split()[0].replace(",", "")) for op, text in diff if op == "~"]
+        assert sum(unchanged) + sum(len(text) for op, text in diff if op != "~") == len(
+            f"{start} old words {end}"
+        )
+    # changes all over: the first are shown, the rest is said not to be compared
+    lines = [f"{letter} line {n}\n" for n in range(200_000)]
+    diff = told("".join(lines), "".join(line for n, line in enumerate(lines) if n % 10))
+    assert next(text for op, text in diff if op == "-") == lines[0]
+    assert not [text for op, text in diff if op == "+"]
+    assert [text for op, text in diff if op == "~" and "not compared" in text]
+    # nothing in common
+    diff = told("a b " * 100_000, "c d " * 100_000)
+    assert {op for op, _ in diff} == {"-", "+", "~"}
+
+
 def test_rows_are_compared_with_the_row_they_came_from():
     old = pa.record_batch({"id": ["a", "b", "c"], "text": ["A one", "B two", "C three"]})
     new = pa.record_batch({"id": ["a/0", "a/1", "c"], "text": ["A one", "A", "C three"]})
