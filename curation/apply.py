@@ -6,7 +6,7 @@ Every function returns the surviving batch and what became of the others; nothin
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -83,6 +83,13 @@ def verdict(step: Keep, batch: pa.RecordBatch) -> tuple[np.ndarray, list[RowErro
         except Exception as error:
             errors.append(_row_error(row, error))
     return kept, errors
+
+
+def verdicts(steps: Sequence[Keep], batch: pa.RecordBatch) -> list[np.ndarray]:
+    """bool[n] of each of these keeps by expression, at once. Raises what any of them raises."""
+    from curation.expressions import evaluate_all
+
+    return evaluate_all([step.where for step in steps if step.where is not None], batch)
 
 
 # ------------------------------------------------------------------------------------------------- scores

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -143,17 +144,26 @@ def check(expression: str, schema: dict[str, pa.DataType]) -> None:
 
 def evaluate(expression: str, batch: pa.RecordBatch) -> np.ndarray:
     """bool[n]: true where the expression is true. Null counts as not true, as in SQL's WHERE."""
+    return evaluate_all((expression,), batch)[0]
+
+
+def evaluate_all(expressions: Sequence[str], batch: pa.RecordBatch) -> list[np.ndarray]:
+    """bool[n] of each expression, in one query: a query costs a millisecond or two whatever it asks."""
     lower = {name.lower(): name for name in batch.schema.names}
-    used = [lower[name.lower()] for name in columns_of(expression)]
+    used = dict.fromkeys(lower[name.lower()] for e in expressions for name in columns_of(e))
     columns = {name: batch.column(name) for name in used}
     table = pa.table(columns | {"__row": pa.array(np.arange(batch.num_rows, dtype=np.int64))})
-    kept = np.zeros(batch.num_rows, dtype=bool)
     con = _connection()
-    con.register(
-        "rows", table
-    )  # takes the place of the batch before; it holds only the columns that are read
-    rows = con.execute(f"SELECT __row FROM rows WHERE ({expression}\n)").fetchnumpy()["__row"]
-    kept[np.asarray(rows, dtype=np.int64)] = True
+    # takes the place of the batch before; it holds only the columns that are read
+    con.register("rows", table)
+    asked = ", ".join(f"coalesce(({e}\n), false) AS __{i}" for i, e in enumerate(expressions))
+    answer = con.execute(f"SELECT __row, {asked} FROM rows").fetchnumpy()
+    place = np.asarray(answer["__row"], dtype=np.int64)
+    kept = []
+    for i in range(len(expressions)):
+        mask = np.zeros(batch.num_rows, dtype=bool)
+        mask[place] = np.asarray(answer[f"__{i}"], dtype=bool)
+        kept.append(mask)
     return kept
 
 

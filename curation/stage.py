@@ -186,6 +186,7 @@ class _ShardRun:
         self.seen_first: pa.Array | None = None
         self.seen: Any = None
         self.has_text = _is_text(spec.schema_in.get("text"))
+        self.runs = _runs(spec.ops)
         # a pool of web pages has its text only once a transform has extracted it
         makers = [op.index for op in spec.ops if op.kind == "transform" and "text" in (op.step.outputs or {})]
         self.text_maker = None if self.has_text or not makers else makers[0]
@@ -357,23 +358,51 @@ class _ShardRun:
         self.next_row += batch.num_rows
         if self.spec.before is not None:
             batch, rows, verdicts = self._apply_barrier(batch, rows, verdicts)
-        for op in self.spec.ops:
-            start = time.perf_counter()
-            count = self.counts.setdefault(op.index, _Counts())
-            count.rows_in += int((verdicts < 0).sum())
-            if op.kind == "keep":
-                batch, rows, verdicts = self._keep(op, batch, rows, verdicts)
+        for together in self.runs:
+            if len(together) > 1:
+                batch, rows, verdicts = self._keep_all(together, batch, rows, verdicts)
             else:
-                if op.kind == "transform" and (verdicts >= 0).any():
-                    batch, rows, verdicts = self._release(batch, rows, verdicts)
-                batch, rows, verdicts = self._apply(op, batch, rows, verdicts)
-            count.rows_out += int((verdicts < 0).sum())
-            count.seconds += time.perf_counter() - start
-            if op.index == self.text_maker:
-                self.text_in += text_bytes(batch)
+                batch, rows, verdicts = self._one(together[0], batch, rows, verdicts)
         batch, rows, verdicts = self._release(batch, rows, verdicts)
         self._side_car(batch, rows, None)
         return batch
+
+    def _one(self, op: Op, batch: pa.RecordBatch, rows: np.ndarray, verdicts: np.ndarray) -> Any:
+        start = time.perf_counter()
+        count = self.counts.setdefault(op.index, _Counts())
+        count.rows_in += int((verdicts < 0).sum())
+        if op.kind == "keep":
+            batch, rows, verdicts = self._keep(op, batch, rows, verdicts)
+        else:
+            if op.kind == "transform" and (verdicts >= 0).any():
+                batch, rows, verdicts = self._release(batch, rows, verdicts)
+            batch, rows, verdicts = self._apply(op, batch, rows, verdicts)
+        count.rows_out += int((verdicts < 0).sum())
+        count.seconds += time.perf_counter() - start
+        if op.index == self.text_maker:
+            self.text_in += text_bytes(batch)
+        return batch, rows, verdicts
+
+    def _keep_all(
+        self, ops: tuple[Op, ...], batch: pa.RecordBatch, rows: np.ndarray, verdicts: np.ndarray
+    ) -> Any:
+        """Keeps by expression that follow each other: one query for all, decided in their order."""
+        start = time.perf_counter()
+        try:
+            masks = apply.verdicts([op.step for op in ops], batch)
+        except Exception:  # perhaps of a row that an earlier keep would have dropped: one by one
+            for op in ops:
+                batch, rows, verdicts = self._one(op, batch, rows, verdicts)
+            return batch, rows, verdicts
+        share = (time.perf_counter() - start) / len(ops)
+        for op, kept in zip(ops, masks, strict=True):
+            start = time.perf_counter()
+            count = self.counts.setdefault(op.index, _Counts())
+            count.rows_in += int((verdicts < 0).sum())
+            verdicts = self._mark(op, batch, verdicts, kept, op.step.reason)
+            count.rows_out += int((verdicts < 0).sum())
+            count.seconds += share + time.perf_counter() - start
+        return (batch, rows, verdicts) if self.spec.every_score else self._release(batch, rows, verdicts)
 
     def _keep(self, op: Op, batch: pa.RecordBatch, rows: np.ndarray, verdicts: np.ndarray) -> Any:
         kept, errors = apply.verdict(op.step, batch)
@@ -394,13 +423,18 @@ class _ShardRun:
         kept: np.ndarray,
         why: str,
     ) -> Any:
+        verdicts = self._mark(op, batch, verdicts, kept, why)
+        return (batch, rows, verdicts) if self.spec.every_score else self._release(batch, rows, verdicts)
+
+    def _mark(
+        self, op: Op, batch: pa.RecordBatch, verdicts: np.ndarray, kept: np.ndarray, why: str
+    ) -> np.ndarray:
+        """Count the rows that this step drops, and note the step as their verdict."""
         gone = ~kept & (verdicts < 0)
-        if gone.any():
-            self._count_drop(op, batch.filter(pa.array(gone)), why)
-            verdicts = np.where(gone, op.index, verdicts).astype(np.int32)
-        if not self.spec.every_score:
-            return self._release(batch, rows, verdicts)
-        return batch, rows, verdicts
+        if not gone.any():
+            return verdicts
+        self._count_drop(op, batch.filter(pa.array(gone)), why)
+        return np.where(gone, op.index, verdicts).astype(np.int32)
 
     def _release(self, batch: pa.RecordBatch, rows: np.ndarray, verdicts: np.ndarray) -> Any:
         """Let dropped rows go: to the side-car and the removed shards."""
@@ -655,6 +689,18 @@ class _ShardRun:
             table = table.set_column(at, "partition", pa.array(np.full(len(row), group, np.int32)))
         self.summary.add(table)
         self.scatter_seconds += time.perf_counter() - start
+
+
+def _runs(ops: tuple[Op, ...]) -> list[tuple[Op, ...]]:
+    """Steps as they are executed: keeps by expression that follow each other are one run, all else alone."""
+    runs: list[tuple[Op, ...]] = []
+    for op in ops:
+        joins = op.kind == "keep" and op.step.where is not None
+        if joins and runs and runs[-1][0].kind == "keep" and runs[-1][0].step.where is not None:
+            runs[-1] += (op,)
+        else:
+            runs.append((op,))
+    return runs
 
 
 def _columns(batch: pa.RecordBatch, schema: pa.Schema, why: str | None) -> dict[str, pa.Array]:
