@@ -130,6 +130,13 @@ def test_fasttext_words_are_those_of_fasttext(text):
         assert count.tolist() == [len(words)], (text, punctuation, blanks)
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.one_of(st.none(), st.text("aBİIıΣσς ßẞÉK", max_size=8), st.text(max_size=8)), max_size=5))
+def test_lower_case_is_python_s(values):
+    column = pa.array(values, pa.string())
+    assert mappers.lower(column).to_pylist() == [None if v is None else v.lower() for v in values]
+
+
 def test_every_code_point_is_alphanumeric_as_in_python():
     import unicodedata
 

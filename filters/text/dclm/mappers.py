@@ -344,7 +344,7 @@ class LowercaseRepetition(c.Model):
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         from filters.text.dclm.repetition import score_dclm_repetition
 
-        return {self.output: score_dclm_repetition(pc.utf8_lower(batch.column("text")))}
+        return {self.output: score_dclm_repetition(lower(batch.column("text")))}
 
 
 # ---------------------------------------------------------------------------------------------- substrings
@@ -411,7 +411,7 @@ class Substrings(c.Model):
             )
         if self._automaton is not None:  # type: ignore[attr-defined]
             return pa.array(self._automaton.find(text).counts[0] > 0, mask=null)  # type: ignore[attr-defined]
-        fold_all = (lambda t: t) if self.case_sensitive else pc.utf8_lower
+        fold_all = (lambda t: t) if self.case_sensitive else lower
         body = "|".join(
             map(re2_escape, self.banlist if self.case_sensitive else map(str.lower, self.banlist))
         )
@@ -640,6 +640,19 @@ def between(column: str, low: float, high: float, reason: str) -> list[c.Keep]:
     bounds = [f"{name} >= {low!r}"] if low > -math.inf else []
     bounds += [f"{name} <= {high!r}"] if high < math.inf else []
     return [c.keep(" and ".join(bounds) or f"{name} is not null", reason=reason)]
+
+
+def lower(text: pa.Array) -> pa.Array:
+    """``str.lower`` of a string column: Arrow's, but for the two letters that Python lower-cases by more than
+    themselves, 'İ' (to two characters) and 'Σ' (at the end of a word)."""
+    out = pc.utf8_lower(text)
+    odd = np.flatnonzero(np.asarray(pc.fill_null(pc.match_substring_regex(text, "[İΣ]"), False)))
+    if not len(odd):
+        return out
+    mask = np.zeros(len(text), bool)
+    mask[odd] = True
+    mended = [page.lower() for page in text.take(pa.array(odd)).to_pylist()]
+    return pc.replace_with_mask(out, pa.array(mask), pa.array(mended, out.type))
 
 
 def quoted(column: str) -> str:

@@ -22,7 +22,7 @@ from curation.apply import replace_columns
 from curation.barriers.base import Decide, Decision, Totals
 from curation.errors import PlanError
 from curation.hashing import hash128
-from filters.text.dclm.mappers import SPACE, one_of
+from filters.text.dclm.mappers import SPACE, lower, one_of
 from filters.text.dclm.mappers_lines import filtered_lists
 
 
@@ -35,7 +35,7 @@ def normalize_url(url: pa.Array) -> pa.Array:
 
 def normalize_whitespace_and_lowercase(text: pa.Array) -> pa.Array:
     """Lower case, without outer white space."""
-    return pc.utf8_lower(pc.utf8_trim(text, characters=SPACE))
+    return lower(pc.utf8_trim(text, characters=SPACE))
 
 
 def normalize_timestamps(stamps: pa.Array) -> pa.Array:

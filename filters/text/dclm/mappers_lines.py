@@ -17,7 +17,7 @@ import curation as c
 from curation.apply import replace_columns
 from curation.errors import PlanError
 from curation.hashing import hash128
-from filters.text.dclm.mappers import SPACE, WORD_MODELS, measures, one_of
+from filters.text.dclm.mappers import SPACE, WORD_MODELS, lower, measures, one_of
 
 _MEASURES = ("filters.text.dclm.mappers", "filters.text.dclm.mappers_kernels", "filters.text.dclm.classes")
 
@@ -119,7 +119,7 @@ class WithinPageDedup(c.Transform):
         lists = pc.split_pattern(text, separator)
         units = pc.list_flatten(lists)
         if self.normalize:
-            units = pc.utf8_lower(pc.utf8_trim(units, characters=SPACE))
+            units = lower(pc.utf8_trim(units, characters=SPACE))
         first, second = hash128(units)
         rows = np.asarray(pc.list_parent_indices(lists))
         order = np.lexsort((second, first, rows))  # stable: the first of equal ones comes first
