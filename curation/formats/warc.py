@@ -92,7 +92,7 @@ def read(
                 place = f"{found.offset}+{found.inner}" if found.inner else found.offset
                 row["id"] = row_id(shard.name, place)
             rows.append(row)
-            held += len(found.body)
+            held += found.stop - found.start
             if held >= batch_bytes:
                 yield _batch(rows, target)
                 rows, held = [], 0
@@ -126,12 +126,19 @@ def _batch(rows: list[dict[str, Any]], target: pa.Schema) -> pa.RecordBatch:
 
 @dataclass
 class _Record:
-    """A whole record: its header fields (lower-case names), its block, and where it lies."""
+    """A whole record: where it lies, the header fields that rows need (lower-case names), and its body, which
+    is ``block[start:stop]``: pages are copied once on their way to Arrow."""
 
     offset: int
     inner: int
     fields: dict[str, str]
-    body: bytes
+    block: bytes
+    start: int
+    stop: int
+
+    @property
+    def body(self) -> bytes:
+        return self.block[self.start : self.stop]
 
 
 @dataclass
@@ -150,9 +157,9 @@ def _page(record: _Record, limit: int) -> dict[str, Any] | None:
         return None
     if not fields.get("content-type", "application/http").lower().startswith("application/http"):
         return None  # e.g. the answer of a name server
-    if not record.body.startswith(b"HTTP/"):
+    if not record.block.startswith(b"HTTP/", record.start, record.stop):
         raise ValueError("a response without an HTTP status line")
-    kind, charset, content = _plain_http(record.body, limit) or _http(_crlf_header(record.body), limit)
+    kind, charset, content = _plain_http(record, limit) or _http(_crlf_header(record.body), limit)
     return {**_common(fields), "http_charset": charset, "content_type": kind, "content": content}
 
 
@@ -172,22 +179,26 @@ def _common(fields: dict[str, str]) -> dict[str, Any]:
     }
 
 
-_TYPE = re.compile(rb"^content-type[ \t]*:([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
-# What takes more than cutting the header off: an encoded body, a folded line, a line that ends in bare LF.
-_NOT_PLAIN = re.compile(rb"^(?:content-encoding|transfer-encoding)\b|^[ \t]|(?<!\r)\n", re.I | re.M)
-
-
-def _plain_http(block: bytes, limit: int) -> tuple[str | None, str | None, bytes] | None:
-    """`_http` for the common case, a body stored as it is; None in every other."""
-    end = block.find(b"\r\n\r\n")
-    if end < 0:
+def _plain_http(record: _Record, limit: int) -> tuple[str | None, str | None, memoryview] | None:
+    """`_http` for the common case, a body stored as it is; None for every other: an encoded body, a folded
+    header line, one that ends in a bare LF, two content types."""
+    block, start, stop = record.block, record.start, record.stop
+    end = block.find(b"\r\n\r\n", start, stop)
+    if end < 0 or stop - end - 4 > limit:
         return None
-    head = block[:end]
-    types = _TYPE.findall(head)
-    if len(types) > 1 or len(block) - end > limit or _NOT_PLAIN.search(head):
+    head = block[start : end + 2].lower()
+    if b"\r\ncontent-encoding" in head or b"\r\ntransfer-encoding" in head:
         return None
-    kind, charset = _described(types[0]) if types else (None, None)
-    return kind, charset, block[end + 4 :]
+    if b"\n " in head or b"\n\t" in head or head.count(b"\n") != head.count(b"\r\n"):
+        return None
+    kind = charset = None
+    at = head.find(b"\r\ncontent-type")
+    if at >= 0:
+        if head[at + 14 : at + 15] != b":" or head.find(b"\r\ncontent-type", at + 14) >= 0:
+            return None
+        line = start + at + 15
+        kind, charset = _described(block[line : block.find(b"\r\n", line)])
+    return kind, charset, memoryview(block)[end + 4 : stop]
 
 
 @lru_cache(1024)
@@ -343,7 +354,7 @@ class _Splitter:
         if not (after.startswith(b"\r\n\r\n") or after.lstrip(b"\r\n")[:5] in (b"", b"WARC/")):
             self._lose("record whose length does not lead to the next", 5)
             return True
-        record = _Record(*self._where(self._at), _fields(head), bytes(buffer[start:stop]))
+        record = _Record(*self._where(self._at), _fields(head), bytes(buffer[start:stop]), 0, stop - start)
         self._drop(stop)
         return record
 
@@ -463,7 +474,7 @@ def _records_of(block: bytes, offset: int, max_record: int) -> Iterator[_Record 
         length = _LENGTH.search(head)
         stop = end + 4 + int(length.group(1)) if length else 0
         if 0 < stop - end - 4 <= max_record and block[stop:] == b"\r\n\r\n":
-            yield _Record(offset, 0, _fields(head), block[end + 4 : stop])
+            yield _Record(offset, 0, _fields(head), block, end + 4, stop)
             return
     splitter = _Splitter(offset, max_record, compressed=True)
     yield from splitter.feed(block)

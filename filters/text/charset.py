@@ -7,6 +7,7 @@ A page that is not UTF-8 is decoded, never lost. Labels mean what the WHATWG enc
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
 
 _META = re.compile(rb"""<meta\s[^>]{0,400}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:\-]{2,40})""", re.IGNORECASE)
@@ -72,24 +73,21 @@ def decode(content: bytes, http_charset: str | None = None) -> tuple[str, str]:
 
 
 def _decode(content: bytes, http_charset: str | None) -> tuple[str, str]:
-    for bom, codec in _BOMS:
-        if content.startswith(bom):
-            return content[len(bom) :].decode(codec, "replace"), codec
+    if content[:1] in (b"\xef", b"\xfe", b"\xff"):
+        for bom, codec in _BOMS:
+            if content.startswith(bom):
+                return content[len(bom) :].decode(codec, "replace"), codec
     if b"\0" in content[:256] and (wide := _utf16(content[:256])):
         return content.decode(wide, "replace"), wide
-    if content.isascii():
-        # All charsets of the web agree on it, except those that shift.
-        if b"\x1b" in content or (b"~" in content and b"~{" in content):
-            for codec in _claims(content, http_charset):
-                if codec in _SHIFTED:
-                    return content.decode(codec, "replace"), codec
-        return content.decode("ascii"), "ascii"
-    for errors in ("strict", "surrogatepass"):  # surrogates: some programs write emoji as two of them
-        try:
-            text = content.decode("utf-8", errors)
-            return (text if errors == "strict" else _paired(text)), "utf-8"
-        except UnicodeDecodeError:
-            continue
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        pass
+    else:
+        return (text, "utf-8") if not text.isascii() else _ascii(text, content, http_charset)
+    if b"\xed" in content:  # some programs write emoji as two surrogates
+        with contextlib.suppress(UnicodeDecodeError):
+            return _paired(content.decode("utf-8", "surrogatepass")), "utf-8"
     # A claim of UTF-16 without its byte-order mark or NULs is about other bytes than these.
     claims = [codec for codec in _claims(content, http_charset) if not codec.startswith("utf-16")]
     for codec in claims:
@@ -106,6 +104,15 @@ def _decode(content: bytes, http_charset: str | None) -> tuple[str, str]:
             return text, codec
     codec = detected if detected != "utf-8" else "cp1252"
     return content.decode(codec, "replace"), codec
+
+
+def _ascii(text: str, content: bytes, http_charset: str | None) -> tuple[str, str]:
+    """All charsets of the web agree on ASCII, except those that shift by escape sequences."""
+    if "\x1b" in text or ("~" in text and "~{" in text):
+        for codec in _claims(content, http_charset):
+            if codec in _SHIFTED:
+                return content.decode(codec, "replace"), codec
+    return text, "ascii"
 
 
 def _claims(content: bytes, http_charset: str | None) -> list[str]:

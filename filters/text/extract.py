@@ -46,9 +46,9 @@ def media_type(content_type: str | None, content: bytes) -> str | None:
 
 _LARGE = 1 << 19  # bytes
 _GAP = 1 << 15  # bytes without ">"
-_FEW_TAGS = 450
+_SMALL = 6_000  # bytes; no page of this size takes more than a second or two
 _NESTED = 20_000_000
-_UNCLOSED = 2_000_000
+_UNCLOSED = 500_000
 
 
 def _pairs(*names: str) -> np.ndarray:
@@ -70,6 +70,8 @@ def risky(content: bytes) -> bool:
     after formatting elements that are never closed, the attributes of one tag.
     """
     size = len(content)
+    if size < _SMALL:
+        return False
     if size > _LARGE:
         return True
     # a stretch without ">" that has room for thousands of attributes
@@ -78,7 +80,7 @@ def risky(content: bytes) -> bool:
     data = np.frombuffer(content, np.uint8)
     begins = data == 0x3C  # "<"
     tags = int(np.count_nonzero(begins))
-    if tags < _FEW_TAGS:
+    if tags * tags <= _UNCLOSED:
         return False
     closing = int(np.count_nonzero(begins[:-1] & (data[1:] == 0x2F)))
     if tags * tags <= _NESTED and (tags - 2 * closing) * tags <= _UNCLOSED:

@@ -451,3 +451,48 @@ def test_a_line_of_fifty_megabytes_passes():
     out, _ = Extract(deadline=60)(pages((b"word " * 10_000_000, None, "text/plain")))
     assert out.column("text").nbytes >= 50_000_000
     assert out.column("charset").to_pylist() == ["ascii"]
+
+
+# ------------------------------------------------------------------------------------------------ the recipe
+
+
+def test_the_union_recipe_keeps_one_good_version_of_each_page(tmp_path):
+    pytest.importorskip("trafilatura")
+    pytest.importorskip("justext")
+    import pyarrow.parquet as pq
+
+    from curation.plan_file import load_plan
+    from filters.text.language import find_model
+
+    try:
+        find_model()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+
+    prose = (
+        "The keeper of the lighthouse wrote to his sister that the storm had taken the boats of the village. "
+        "Nobody spoke for a while; then somebody began to count the missing hulls, and others joined in. "
+        "By noon there was a list, and beside each name a mother had written where her son was last seen."
+    )
+    good = f"<html><body><article><p>{prose}</p></article></body></html>"
+    # a menu that resiliparse takes for text, and the others do not
+    menu = "".join(f"<p># <a href=/{i}>...</a></p>" for i in range(60))
+    noisy = f"<html><body><div class=c>{menu}</div><article><p>{prose}</p></article></body></html>"
+    table = pa.table(
+        {
+            "id": ["good", "noisy", "bad"],
+            "url": [f"https://example.org/{i}" for i in range(3)],
+            "content": pa.array([good.encode(), noisy.encode(), html("Too short").encode()], pa.binary()),
+            "http_charset": pa.array([None] * 3, pa.string()),
+            "content_type": ["text/html"] * 3,
+        }
+    )
+    pq.write_table(table, tmp_path / "pool.parquet")
+    recipe = load_plan(Path(__file__).parents[2] / "baselines" / "text" / "union_extractors.yaml")
+    out = tmp_path / "out"
+    report = c.run(recipe.plan(pool=str(tmp_path / "pool.parquet"), out=str(out)), workers=1).report
+    kept = pq.read_table(next((out / "data").glob("*.parquet"))).to_pylist()
+    assert {row["page_id"]: row["extractor_rank"] for row in kept} == {"good": 0, "noisy": 1}
+    assert len({row["id"] for row in kept}) == 2
+    reasons = {r["reason"]: r["rows"] for r in report["reasons"]}
+    assert reasons["another version of the page was kept"] == 3
