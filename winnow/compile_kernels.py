@@ -38,7 +38,7 @@ def main() -> None:
 
     rows = {
         "id": [f"{i:032x}" for i in range(4)],
-        "text": ["one two three four five six seven", "a\n\nb\nb", "", "日本語の文 words a@b.example 212-555-0123"],
+        "text": ["one two three four five six seven", "a\n\nb\nb", "", "日本語の文 a@b.example 212-555-0123"],
         "url": ["https://example.org/a"] * 4,
         "score": [0.1, 0.5, 0.3, None],
     }
