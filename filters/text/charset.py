@@ -158,12 +158,11 @@ def mend(text: str) -> str:
 
 def mended(text: str) -> bytes:
     """`mend`, as UTF-8."""
-    if "\x00" in text:
-        text = text.replace("\x00", "")
     try:
-        return text.encode("utf-8")
+        data = text.encode("utf-8")
     except UnicodeEncodeError:
-        return _paired(text).encode("utf-8")
+        data = _paired(text).encode("utf-8")
+    return data.replace(b"\0", b"") if b"\0" in data else data
 
 
 def _paired(text: str) -> str:

@@ -82,8 +82,10 @@ def risky(content: bytes) -> bool:
     tags = int(np.count_nonzero(begins))
     if tags * tags <= _UNCLOSED:
         return False
-    closing = int(np.count_nonzero(begins[:-1] & (data[1:] == 0x2F)))
-    if tags * tags <= _NESTED and (tags - 2 * closing) * tags <= _UNCLOSED:
+    at = np.flatnonzero(begins[:-1])
+    closes = data[at + 1] == 0x2F  # "/"
+    unclosed = tags - 2 * int(np.count_nonzero(closes))  # void elements and comments are among them
+    if tags * tags <= _NESTED and unclosed * tags <= _UNCLOSED:
         return False
     data = np.frombuffer(content.replace(b"\0", b"") + b"   ", np.uint8)  # NUL: UTF-16
     at = np.flatnonzero(data == 0x3C)
