@@ -169,9 +169,7 @@ def speed(n: int) -> None:
                 ratios = [a / b for a, b in zip(taken[loop], taken[peer or loop], strict=True)]
                 shown = f"{statistics.median(ratios):.3f} × {peer}" if peer else ""
                 rate = size / 1e6 / middle
-                print(
-                    f"| {name} | {pages} | {size / 1e6:.0f} | {loop} | {middle:.3f} | {rate:.0f} | {shown} |"
-                )
+                print(f"| {about} | {loop} | {middle:.3f} | {rate:.0f} | {shown} |", flush=True)
 
 
 # ------------------------------------------------------------------------------------------------- quality
@@ -237,6 +235,7 @@ def quality(every: int) -> None:
     print("|--|--|--|--|--|--|--|--|")
     size = sum(len(page.content) for page in pages) / 1e6
     for name, text_of in systems.items():
+        text_of(pages[0].content)  # imports libraries
         child.close()  # its CPU time counts once it has ended
         confusion, before = Confusion(), cpu()
         texts = [text_of(page.content) for page in pages]

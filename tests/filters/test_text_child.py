@@ -14,6 +14,8 @@ import threading
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from filters.text import child
@@ -200,3 +202,26 @@ def test_a_worker_that_ends_takes_its_child_along():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     assert gone(int(done.stdout), 10)
+
+
+@pytest.mark.parametrize("on", ["local", "ray"])
+def test_in_worker_processes_of_either_executor(on, tmp_path, request):
+    pytest.importorskip("trafilatura")
+    if on == "ray":
+        request.getfixturevalue("ray_session")
+    import curation as c
+    from filters.text.extract import Extract
+
+    page = "<html><body><article><p>" + "The keeper wrote to his sister of the storm. " * 9 + "</p></article>"
+    (tmp_path / "pool").mkdir()
+    for shard in range(3):
+        table = {
+            "id": [f"{shard}-{i}" for i in range(4)],
+            "content": pa.array([page.encode()] * 4, pa.binary()),
+            "http_charset": pa.array([None] * 4, pa.string()),
+            "content_type": ["text/html"] * 4,
+        }
+        pq.write_table(pa.table(table), tmp_path / "pool" / f"{shard}.parquet")
+    plan = [c.read(str(tmp_path / "pool")), Extract(extractor="trafilatura"), c.write(str(tmp_path / "out"))]
+    report = c.run(plan, on=on, workers=2).report
+    assert (report["output"]["rows"], report["quarantined"]["rows"]) == (12, 0)
