@@ -30,6 +30,7 @@ from curation.plan import Op, Types, decides
 
 EXAMPLES = 6  # removed rows shown per reason and shard
 _SNIPPET = 300
+_ITEMS = 20  # of a list that is a score
 _IMAGE_LIMIT = 24_000
 _SUMMARY_BYTES = 16 << 20
 
@@ -179,7 +180,7 @@ class _ShardRun:
         self.removed: OrderedParquet | None = None
         self.summary: _Summary | None = None
         self.text_in = self.text_out = 0
-        self.rows_in = self.rows_out = self.next_row = 0
+        self.rows_in = self.delivered = self.rows_out = self.next_row = 0
         self.scatter_seconds = 0.0
         self.nulls: dict[str, int] = {}
         self.decisions: pa.Table | None = None
@@ -308,6 +309,7 @@ class _ShardRun:
             if batch is None:
                 return
             self.rows_in += batch.num_rows
+            self.delivered += batch.num_rows
             if self.text_maker is None:
                 self.text_in += text_bytes(batch)
             if not isinstance(task.source, list):
@@ -340,7 +342,7 @@ class _ShardRun:
         if not again.any():
             return batch
         source = describe(self.task.source)["url"]
-        first_row = self.rows_in - batch.num_rows
+        first_row = self.delivered - batch.num_rows  # bad records are no rows
         for row in np.flatnonzero(again):
             self.read_counts.quarantined += 1
             place, row_id = f"row {first_row + int(row)}", ids[int(row)].as_py()
@@ -543,10 +545,9 @@ class _ShardRun:
         shown: dict[str, Any] = {"id": batch.column("id")[row].as_py()}
         for name in ("url", "text"):
             if name in names and batch.column(name)[row].is_valid:
-                value = batch.column(name)[row].as_py()
-                shown[name] = value[:_SNIPPET] if isinstance(value, str) else str(value)[:_SNIPPET]
+                shown[name] = _start(batch.column(name), row, _SNIPPET)
         scores = self.spec.scores
-        shown["scores"] = {n: _jsonable(batch.column(n)[row].as_py()) for n in scores if n in names}
+        shown["scores"] = {n: _seen(batch.column(n)[row]) for n in scores if n in names}
         if "image" in names and batch.column("image")[row].is_valid:
             data = batch.column("image")[row].as_py()
             if len(data) <= _IMAGE_LIMIT:
@@ -568,7 +569,7 @@ class _ShardRun:
         )
         for error in errors:
             self.counts[op.index].quarantined += 1
-            sample = None if text is None or not text[error.row].is_valid else text[error.row].as_py()[:500]
+            sample = None if text is None or not text[error.row].is_valid else _start(text, error.row, 500)
             self._note_bad(
                 source, None, ids[error.row].as_py(), op.step.name, error.error, error.trace, sample
             )
@@ -819,6 +820,27 @@ def text_bytes(batch: pa.RecordBatch) -> int:
     if "text" not in batch.schema.names or not _is_text(batch.schema.field("text").type):
         return 0
     return pc.sum(pc.binary_length(batch.column("text"))).as_py() or 0
+
+
+def _start(column: pa.Array, row: int, chars: int) -> str:
+    """The first so many characters of a value; a long text is not copied for them."""
+    if _is_text(column.type):
+        return bytes(memoryview(column[row].as_buffer())[: 4 * chars]).decode("utf-8", "ignore")[:chars]
+    return str(column[row].as_py())[:chars]
+
+
+def _seen(value: pa.Scalar) -> Any:
+    """A score as an example shows it: of long lists and strings the beginning."""
+    if not value.is_valid:
+        return None
+    if isinstance(value, pa.StructScalar):
+        return {field.name: _seen(value[n]) for n, field in enumerate(value.type)}
+    if isinstance(value, pa.ListScalar | pa.LargeListScalar):
+        items = value.values
+        more = [f"… {len(items):,} in all"] if len(items) > _ITEMS else []
+        return [_seen(item) for item in items[:_ITEMS]] + more
+    found = _jsonable(value.as_py())
+    return found[:_SNIPPET] if isinstance(found, str) else found
 
 
 def _image_type(data: bytes) -> str:
