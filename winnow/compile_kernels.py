@@ -10,6 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
+REPEATED = "\n".join([" ".join("abcdefghijklmno")] * 2 + ["other words here"])
+"""A text that loses a line as a duplicate, so that what cuts it is compiled too."""
+
 
 def text_steps() -> list[Any]:
     """Every text step with a kernel of its own."""
@@ -37,10 +40,16 @@ def main() -> None:
     from curation.hashing import DuplicateIds, hash64
 
     rows = {
-        "id": [f"{i:032x}" for i in range(4)],
-        "text": ["one two three four five six seven", "a\n\nb\nb", "", "日本語の文 a@b.example 212-555-0123"],
-        "url": ["https://example.org/a"] * 4,
-        "score": [0.1, 0.5, 0.3, None],
+        "id": [f"{i:032x}" for i in range(5)],
+        "text": [
+            "one two three four five six seven",
+            "a\n\nb\nb",
+            "",
+            "日本語 a@b.example 212-555-0123",
+            REPEATED,
+        ],
+        "url": ["https://example.org/a"] * 5,
+        "score": [0.1, 0.5, 0.3, None, 0.2],
     }
     batch = pa.RecordBatch.from_pydict(rows)
     hash64(batch.column("id"))
@@ -52,6 +61,8 @@ def main() -> None:
         c.dedup_exact(on="text", normalize="whitespace"),
         c.dedup_exact(on="text", normalize="ccnet"),
         c.dedup_minhash(on="text"),
+        c.dedup_bff(mode="paragraph"),
+        c.dedup_bff(filter="exact"),
         c.top_fraction("score", 0.5, by="bytes"),
         c.sample(rows=2),
     )
@@ -64,9 +75,9 @@ def main() -> None:
             barrier.reduce(summary.filter(pa.compute.equal(summary["partition"], p)))
             for p in sorted(set(summary["partition"].to_pylist()))
         ]
-        decision = barrier.resolve(parts, Totals(rows=(4,), bytes=60, pool_rows=4, pool_bytes=60))
+        decision = barrier.resolve(parts, Totals(rows=(5,), bytes=99, pool_rows=5, pool_bytes=99))
         barrier.apply(batch, 0, decision.table, decision.summary)
-    c.shuffle(seed=0, shards=2).assign(batch.column("id"), 0, Totals(rows=(4,), bytes=60), 2)
+    c.shuffle(seed=0, shards=2).assign(batch.column("id"), 0, Totals(rows=(5,), bytes=99), 2)
     print(f"kernels compiled in {time.perf_counter() - start:.1f} s")
 
 
