@@ -409,8 +409,9 @@ def text_pool(folder: Path) -> Pool:
     shard("nothing.jsonl.gz", [], b"")
 
     rows = some("twice", 3)
-    shard("twice.jsonl", list(rows), lines(rows) + line("twice-1", "an id once more"))
-    pool.bad.append(Bad("twice.jsonl", "row 3", "duplicate id"))
+    shard("twice.jsonl", list(rows), b"no row\n" + lines(rows) + line("twice-1", "an id once more"))
+    pool.bad.append(Bad("twice.jsonl", 0, ""))
+    pool.bad.append(Bad("twice.jsonl", "row 3", "duplicate id"))  # the fourth that could be read
 
     rows = some("cut-before", 2)
     first, second = gzip.compress(lines(rows), mtime=0), gzip.compress(lines(some("cut-after")), mtime=0)
