@@ -14,41 +14,10 @@ import numpy as np
 from numba import njit
 
 from filters.text.codepoints import KIND, SOLID, WORD
+from filters.text.hash_kernels import STEP, U
+from filters.text.utf8_kernels import char_at, copy, encode
 
 SKIP = 255
-_U = np.uint64
-_STEP = _U(0x9E3779B97F4A7C15)
-
-
-@njit(cache=True, nogil=True)
-def decode(b0, b1, b2, b3):
-    """Code point and size of the character of these bytes; -1 of size 1 if malformed."""
-    b0, b1, b2, b3 = np.int64(b0), np.int64(b1), np.int64(b2), np.int64(b3)
-    if b0 < 0x80:
-        return b0, np.int64(1)
-    if b0 >= 0xC2 and b0 < 0xE0 and (b1 & 0xC0) == 0x80:
-        return ((b0 & 0x1F) << 6) | (b1 & 0x3F), np.int64(2)
-    if b0 >= 0xE0 and b0 < 0xF0 and (b1 & 0xC0) == 0x80 and (b2 & 0xC0) == 0x80:
-        return ((b0 & 0x0F) << 12) | ((b1 & 0x3F) << 6) | (b2 & 0x3F), np.int64(3)
-    if b0 >= 0xF0 and b0 < 0xF5 and (b1 & 0xC0) == 0x80 and (b2 & 0xC0) == 0x80 and (b3 & 0xC0) == 0x80:
-        cp = ((b0 & 0x07) << 18) | ((b1 & 0x3F) << 12) | ((b2 & 0x3F) << 6) | (b3 & 0x3F)
-        if cp <= 0x10FFFF:
-            return cp, np.int64(4)
-    return np.int64(-1), np.int64(1)
-
-
-@njit(cache=True, nogil=True)
-def encode(cp):
-    """(up to four bytes packed low first, how many) of a code point."""
-    if cp < 0x80:
-        return cp, np.int64(1)
-    if cp < 0x800:
-        return (0xC0 | (cp >> 6)) | ((0x80 | (cp & 0x3F)) << 8), np.int64(2)
-    if cp < 0x10000:
-        packed = (0xE0 | (cp >> 12)) | ((0x80 | ((cp >> 6) & 0x3F)) << 8) | ((0x80 | (cp & 0x3F)) << 16)
-        return packed, np.int64(3)
-    packed = (0xF0 | (cp >> 18)) | ((0x80 | ((cp >> 12) & 0x3F)) << 8)
-    return packed | ((0x80 | ((cp >> 6) & 0x3F)) << 16) | ((0x80 | (cp & 0x3F)) << 24), np.int64(4)
 
 
 @njit(cache=True, nogil=True)
@@ -62,11 +31,8 @@ def lower_case(data, start, end, unicode_too, pages, shifts, out, at):
             at += 1
             i += 1
             continue
-        b1 = data[i + 1] if i + 1 < end else np.uint8(0)
-        b2 = data[i + 2] if i + 2 < end else np.uint8(0)
-        b3 = data[i + 3] if i + 3 < end else np.uint8(0)
-        cp, size = decode(b, b1, b2, b3)
-        if cp < 0:
+        cp, size = char_at(data, i, end)
+        if size == 1:  # malformed
             out[at] = b
             at += 1
         else:
@@ -88,9 +54,7 @@ def normalise(data, offsets, delete, lower, unicode_too, pages, shifts, out, out
         if lower:
             at = lower_case(data, offsets[row], offsets[row + 1], unicode_too, pages, shifts, out, at)
         else:
-            for i in range(offsets[row], offsets[row + 1]):
-                out[at] = data[i]
-                at += 1
+            at = copy(data, offsets[row], offsets[row + 1], out, at)
         kept = begin
         for i in range(begin, at):
             if not delete[out[i]]:
@@ -115,8 +79,8 @@ def trie(data, offsets, columns, keys, values, shift, parent, column, depth, out
         s = np.int64(0)
         for i in range(offsets[p], offsets[p + 1]):
             c = np.int64(columns[data[i]])
-            key = _U((s << 8) | c)
-            slot = np.int64((key * _STEP) >> shift)
+            key = U((s << 8) | c)
+            slot = np.int64((key * STEP) >> shift)
             while keys[slot] != 0 and keys[slot] != key:
                 slot = (slot + 1) & mask
             if keys[slot] == 0:
@@ -148,8 +112,8 @@ def link_up(order, parent, column, out, keys, values, shift, fail, link):
         found = np.int64(0)
         while p != 0 and found == 0:
             p = np.int64(fail[p])
-            key = _U((p << 8) | c)
-            slot = np.int64((key * _STEP) >> shift)
+            key = U((p << 8) | c)
+            slot = np.int64((key * STEP) >> shift)
             while keys[slot] != 0 and keys[slot] != key:
                 slot = (slot + 1) & mask
             if keys[slot] != 0:
@@ -186,8 +150,8 @@ def fill_sparse(parent, column, n_dense, keys, values, shift):
     mask = np.int64(keys.shape[0] - 1)
     for t in range(1, parent.shape[0]):
         if parent[t] >= n_dense:
-            key = _U((np.int64(parent[t]) << 8) | np.int64(column[t]))
-            slot = np.int64((key * _STEP) >> shift)
+            key = U((np.int64(parent[t]) << 8) | np.int64(column[t]))
+            slot = np.int64((key * STEP) >> shift)
             while keys[slot] != 0:
                 slot = (slot + 1) & mask
             keys[slot] = key
@@ -262,11 +226,8 @@ def count(
                         continue
                     word = wordly[b]
                 else:
-                    b1 = data[i + 1] if i + 1 < end else np.uint8(0)
-                    b2 = data[i + 2] if i + 2 < end else np.uint8(0)
-                    b3 = data[i + 3] if i + 3 < end else np.uint8(0)
-                    cp, size = decode(b, b1, b2, b3)
-                    if cp < 0:
+                    cp, size = char_at(data, i, end)
+                    if size == 1:  # malformed
                         packed = np.int64(b)
                     else:
                         if alone:
@@ -298,8 +259,8 @@ def count(
                 # the next state: a helper here would cost a reference count of each array per byte
                 if s >= n_dense:
                     while s >= n_dense:
-                        key = _U((s << 8) | c)
-                        slot = np.int64((key * _STEP) >> shift)
+                        key = U((s << 8) | c)
+                        slot = np.int64((key * STEP) >> shift)
                         while keys[slot] != 0 and keys[slot] != key:
                             slot = (slot + 1) & mask
                         if keys[slot] != 0:

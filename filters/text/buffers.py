@@ -7,6 +7,12 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+SHARED = (
+    "filters.text.buffers", "filters.text.utf8_kernels", "filters.text.hash_kernels",
+    "filters.text.ngram_kernels",
+)  # fmt: skip
+"""Modules under every compiled text score: part of ``uses``, the identity of a step."""
+
 
 class Utf8(NamedTuple):
     """String i is ``data[offsets[i]:offsets[i + 1]]``; a null is an empty string here."""
@@ -37,6 +43,8 @@ def utf8(strings: pa.Array | pa.ChunkedArray) -> Utf8:
     _, starts, data = strings.buffers()
     n = len(strings)
     if n == 0 or starts is None or data is None:
-        return Utf8(np.zeros(0, np.uint8), np.zeros(n + 1, np.int64))
+        return Utf8(np.frombuffer(b"", np.uint8), np.zeros(n + 1, np.int64))
     offsets = np.frombuffer(starts, width)[strings.offset : strings.offset + n + 1].astype(np.int64)
-    return Utf8(np.frombuffer(data, np.uint8), offsets)
+    text = np.frombuffer(data, np.uint8)
+    text.flags.writeable = False  # wherever Arrow's buffer comes from: kernels compile once, for one type
+    return Utf8(text, offsets)

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 import curation as c
 from filters.text import normal_forms
-from filters.text.buffers import utf8
+from filters.text.buffers import SHARED, utf8
 from filters.text.gopher import STOP_WORDS
 
 GOPHER_TYPE = pa.struct(
@@ -68,7 +68,7 @@ REPETITIONS_TYPE = pa.struct(
         ("doc_frac_repetition", pa.float64()),
     ]
 )
-_USES = ("filters.text.signal_kernels", "filters.text.normal_forms", "filters.text.kernels")
+_USES = ("filters.text.signal_kernels", "filters.text.normal_forms", *SHARED)
 
 
 def _tables() -> str:
@@ -82,14 +82,14 @@ def _counts(
 ) -> tuple[np.ndarray, np.ndarray]:
     """int64[DOLMA_COUNTS, n] and, if wanted, float64[12, n]: see ``signal_kernels``."""
     from filters.text import signal_kernels as kernels
-    from filters.text.redpajama import word_table
+    from filters.text.redpajama import stop_table
 
     column, table = utf8(text), normal_forms.load()
     n = len(text)
     counts = np.empty((n, kernels.DOLMA_COUNTS), np.int64)
     repeated = np.empty((n if repetition else 0, len(kernels.DOLMA_REPETITION)))
     kernels.dolma(
-        column.data, column.offsets, table.pages, table.flags, *word_table(required), blank_lines,
+        column.data, column.offsets, table.pages, table.flags, *stop_table(required), blank_lines,
         repetition, counts, repeated,
     )  # fmt: skip
     return counts.T, repeated.T

@@ -11,9 +11,7 @@
 Rule families (``gopher_quality``, ``gopher_repetition``, ``fineweb_quality``) turn those into scores and
 never look at the bytes again. Equality of words, lines and paragraphs is equality of 64-bit hashes.
 
-Duplicate n-grams, n = 2…10, need one hash-table pass over all words (n = 2). After it, position i can hold a
-repeated (n+1)-gram only if repeated n-grams start at i and i+1, and then the pair of their identities *is*
-the identity of the (n+1)-gram: each further n costs only as much as the text repeats itself.
+Duplicate n-grams are found by ``ngram_kernels``.
 
 Readable oracles of every number here: ``tests/filters/oracle.py``.
 """
@@ -37,6 +35,9 @@ from filters.text.codepoints import (
     SPACE,
     WORD,
 )
+from filters.text.hash_kernels import PRIME, SEED, U, chain, mix
+from filters.text.ngram_kernels import group, longer, make_scratch, repeated_pairs, repeated_units
+from filters.text.utf8_kernels import char_at, longest_of
 
 # A class flag beside those of ``codepoints``: the character ends a line as a sentence would.
 TERMINAL = 512
@@ -94,55 +95,12 @@ REPETITION = (
 )
 FINEWEB = ("n_lines", "line_punct_ratio", "short_line_ratio", "char_dup_ratio", "newline_ratio")
 
-_U = np.uint64
-_SEED = _U(0xCBF29CE484222325)
-_PRIME = _U(0x100000001B3)
-_STEP = _U(0x9E3779B97F4A7C15)
-_MIX1 = _U(0xFF51AFD7ED558CCD)
-_MIX2 = _U(0xC4CEB9FE1A85EC53)
-_S32 = _U(32)
-_S29 = _U(29)
-_ONE = _U(1)
-_NEWLINE = _U(0x2545F4914F6CDD1D)
+_NEWLINE = U(0x2545F4914F6CDD1D)
 
 _DOT, _ELLIPSIS, _HASH, _BULLET, _DASH = 0x2E, 0x2026, 0x23, 0x2022, 0x2D
 _COMMA, _APOSTROPHE, _QUOTE = 0x2C, 0x27, 0x2019
 
 
-@njit(cache=True, nogil=True)
-def _mix(h):
-    h ^= h >> _S32
-    h *= _MIX1
-    h ^= h >> _S29
-    h *= _MIX2
-    return h ^ (h >> _S32)
-
-
-@njit(cache=True, nogil=True)
-def _chain(h, atom):
-    """Order-dependent combination of well-mixed hashes."""
-    return (h ^ atom) * _STEP
-
-
-@njit(cache=True, nogil=True)
-def decode(b0, b1, b2, b3):
-    """Code point and size of the character of these bytes (0 past the end); U+FFFD of size 1 if malformed."""
-    b0, b1, b2, b3 = np.int64(b0), np.int64(b1), np.int64(b2), np.int64(b3)
-    if b0 < 0x80:
-        return b0, np.int64(1)
-    if b0 >= 0xC2 and b0 < 0xE0 and (b1 & 0xC0) == 0x80:
-        return ((b0 & 0x1F) << 6) | (b1 & 0x3F), np.int64(2)
-    if b0 >= 0xE0 and b0 < 0xF0 and (b1 & 0xC0) == 0x80 and (b2 & 0xC0) == 0x80:
-        return ((b0 & 0x0F) << 12) | ((b1 & 0x3F) << 6) | (b2 & 0x3F), np.int64(3)
-    if b0 >= 0xF0 and b0 < 0xF5 and (b1 & 0xC0) == 0x80 and (b2 & 0xC0) == 0x80 and (b3 & 0xC0) == 0x80:
-        cp = ((b0 & 0x07) << 18) | ((b1 & 0x3F) << 12) | ((b2 & 0x3F) << 6) | (b3 & 0x3F)
-        if cp <= 0x10FFFF:
-            return cp, np.int64(4)
-    return np.int64(0xFFFD), np.int64(1)
-
-
-# Helpers take scalars only: an array handed to a helper inside the loop is reference-counted at every call,
-# which was measured to be two thirds of the time of a scan.
 @njit(cache=True, nogil=True)
 def scan(
     data,
@@ -183,14 +141,14 @@ def scan(
     # the open atom: its kind (-1: none), first character, hash, length, classes of its characters
     atom_kind = np.int64(-1)
     atom_cp = np.int64(0)
-    atom = _SEED
+    atom = SEED
     atom_from = np.int64(0)
     atom_flags = np.int64(0)
     run = np.int64(0)  # how often its first character is repeated
     extended = False
     before = np.int64(0)  # class of its last character
     # the open token
-    token = _SEED
+    token = SEED
     token_chars = np.int64(0)
     token_flags = np.int64(0)
     # the line of str.splitlines
@@ -201,15 +159,15 @@ def scan(
     after_cr = False
     # the run without '\n'
     n_lines = np.int64(0)
-    line = _SEED
+    line = SEED
     line_from = np.int64(0)
     solid = np.int64(0)  # NOT_BLANK once it holds more than white space
     last = np.int64(0)  # class of its last character; 0 for white space
     # the paragraph; solid_* is its state at the last character that is not white space
     n_paras = np.int64(0)
-    para = _SEED
+    para = SEED
     para_from = np.int64(-1)  # -1: still in the white space before the text
-    solid_para = _SEED
+    solid_para = SEED
     solid_chars = np.int64(0)
     solid_index = np.int64(0)
     solid_from = np.int64(0)
@@ -224,10 +182,7 @@ def scan(
                 size = np.int64(1)
                 c = np.int64(classes[cp])
             else:
-                b1 = data[i + 1] if i + 1 < end else np.uint8(0)
-                b2 = data[i + 2] if i + 2 < end else np.uint8(0)
-                b3 = data[i + 3] if i + 3 < end else np.uint8(0)
-                cp, size = decode(b, b1, b2, b3)
+                cp, size = char_at(data, i, end)
                 c = np.int64(classes[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)])
         else:
             cp = np.int64(-1)
@@ -244,11 +199,7 @@ def scan(
                 and (cp == _APOSTROPHE or cp == _QUOTE or cp == _DOT or cp == _COMMA)
             ):
                 # a mark inside a word: don't, 3.14, 1,000
-                j = i + size
-                b1 = data[j + 1] if j + 1 < end else np.uint8(0)
-                b2 = data[j + 2] if j + 2 < end else np.uint8(0)
-                b3 = data[j + 3] if j + 3 < end else np.uint8(0)
-                acp, _ = decode(data[j], b1, b2, b3)
+                acp, _ = char_at(data, i + size, end)
                 after = np.int64(classes[(np.int64(pages[acp >> 8]) << 8) | (acp & 255)])
                 if cp == _APOSTROPHE or cp == _QUOTE:
                     goes_on = (before & ALPHA) != 0 and (after & ALPHA) != 0 and (after & KIND) == WORD
@@ -262,7 +213,7 @@ def scan(
             extended = extended or goes_on
         if goes_on:
             for k in range(size):
-                atom = (atom ^ _U(data[i + k])) * _PRIME
+                atom = (atom ^ U(data[i + k])) * PRIME
             i += size
             n_chars += 1
             atom_flags |= c
@@ -271,7 +222,7 @@ def scan(
                 while i < end and data[i] < 0x80 and (classes[data[i]] & KIND) == WORD:
                     before = np.int64(classes[data[i]])
                     atom_flags |= before
-                    atom = (atom ^ _U(data[i])) * _PRIME
+                    atom = (atom ^ U(data[i])) * PRIME
                     i += 1
                     n_chars += 1
             continue
@@ -293,12 +244,12 @@ def scan(
             fresh = False
             solid = np.int64(NOT_BLANK)
             last = before
-            atom = _mix(atom)
-            line = _chain(line, atom)
+            atom = mix(atom)
+            line = chain(line, atom)
             if para_from < 0:
                 para_from = atom_from
-                para = _SEED
-            para = _chain(para, atom)
+                para = SEED
+            para = chain(para, atom)
             solid_para = para
             solid_chars = n_chars
             solid_index = n_paras
@@ -309,7 +260,7 @@ def scan(
                 or (mode == UNICODE and (atom_flags & SOLID) != 0)
                 or (mode == TOKENS and atom_kind != SEPARATOR)
             ):
-                token = _chain(token, atom)
+                token = chain(token, atom)
                 token_chars += n_chars - atom_from
                 token_flags |= atom_flags
             atom_kind = np.int64(-1)
@@ -335,7 +286,7 @@ def scan(
                         counts[N_STOP] += 1
                     break
                 slot = (slot + 1) & stop_mask
-            token = _SEED
+            token = SEED
             token_chars = np.int64(0)
             token_flags = np.int64(0)
         if cp < 0:
@@ -345,9 +296,9 @@ def scan(
             # ---- open an atom
             atom_kind = np.int64(WORD) if kind == EXTEND else kind
             atom_cp = cp
-            atom = _SEED
+            atom = SEED
             for k in range(size):
-                atom = (atom ^ _U(data[i + k])) * _PRIME
+                atom = (atom ^ U(data[i + k])) * PRIME
             atom_from = n_chars
             atom_flags = c
             before = c
@@ -360,14 +311,14 @@ def scan(
                 while i < end and data[i] < 0x80 and (classes[data[i]] & KIND) == WORD:
                     before = np.int64(classes[data[i]])
                     atom_flags |= before
-                    atom = (atom ^ _U(data[i])) * _PRIME
+                    atom = (atom ^ U(data[i])) * PRIME
                     i += 1
                     n_chars += 1
             continue
 
         # ---- white space
         if mode == WHOLE:
-            token = _chain(token, _mix(_U(cp)))
+            token = chain(token, mix(U(cp)))
             token_chars += 1
             i += size
             n_chars += 1
@@ -390,22 +341,22 @@ def scan(
             i += run
             n_chars += run
             counts[N_NEWLINES] += run
-            line = _SEED
+            line = SEED
             line_from = n_chars
             if para_from >= 0:
                 if run == 1:
-                    para = _chain(para, _NEWLINE)
+                    para = chain(para, _NEWLINE)
                 else:
                     para_hash[n_paras] = para
                     para_chars[n_paras] = n_chars - run - para_from
                     n_paras += 1
-                    para = _SEED
+                    para = SEED
                     para_from = n_chars
             split_start = i
         else:
-            atom = _mix(_U(cp))
-            line = _chain(line, atom)
-            para = _chain(para, atom)
+            atom = mix(U(cp))
+            line = chain(line, atom)
+            para = chain(para, atom)
             last = np.int64(0)
             i += size
             n_chars += 1
@@ -438,39 +389,6 @@ def scan(
 
 
 @njit(cache=True, nogil=True)
-def _table_bits(n):
-    bits = np.int64(3)
-    while (np.int64(1) << bits) < 2 * n:
-        bits += 1
-    return bits
-
-
-@njit(cache=True, nogil=True)
-def _duplicates(hashes, chars, n, table):
-    """How many of ``n`` units repeat an earlier one, and the code points in those."""
-    bits = _table_bits(n)
-    shift = _U(64 - bits)
-    mask = (np.int64(1) << bits) - 1
-    table[: mask + 1] = -1
-    units = np.int64(0)
-    total = np.int64(0)
-    for i in range(n):
-        h = hashes[i]
-        slot = np.int64((h * _STEP) >> shift)
-        while True:
-            first = table[slot]
-            if first < 0:
-                table[slot] = i
-                break
-            if hashes[first] == h:
-                units += 1
-                total += chars[i]
-                break
-            slot = (slot + 1) & mask
-    return units, total
-
-
-@njit(cache=True, nogil=True)
 def gopher_quality(counts, out):
     """Scores in the order of ``QUALITY``. A ratio over nothing is 0."""
     tokens = counts[N_TOKENS]
@@ -488,150 +406,85 @@ def gopher_quality(counts, out):
 
 @njit(cache=True, nogil=True)
 def gopher_repetition(
-    counts,
-    word_hash,
-    word_chars,
-    line_hash,
-    line_chars,
-    para_hash,
-    para_chars,
-    table,
-    keys,
-    where,
-    owner,
-    seen,
-    out,
+    counts, word_hash, word_chars, line_hash, line_chars, para_hash, para_chars, scratch, out
 ):
     """Scores in the order of ``REPETITION``, as fractions of the document's code points.
 
-    Scratch: ``table`` int32 (a power of two ≥ twice the tokens, lines and paragraphs); ``keys`` uint64,
-    ``where``, ``owner`` and ``seen`` int32, one entry per token.
+    ``scratch``: of ``ngram_kernels``, with room for the tokens, lines and paragraphs.
     """
     out[:] = 0.0
     n_chars = counts[N_CHARS]
     out[0] = n_chars
     if n_chars == 0:
         return
-    units, chars = _duplicates(para_hash, para_chars, counts[N_PARAGRAPHS], table)
+    units, chars, _, _ = repeated_units(para_hash, para_chars, counts[N_PARAGRAPHS], scratch)
     out[1] = units / counts[N_PARAGRAPHS]
     out[2] = chars / n_chars
-    units, chars = _duplicates(line_hash, line_chars, counts[N_LINES], table)
+    units, chars, _, _ = repeated_units(line_hash, line_chars, counts[N_LINES], scratch)
     out[3] = units / counts[N_LINES]
     out[4] = chars / n_chars
 
     n = counts[N_TOKENS]
-    # Of the k-th n-gram that occurs at least twice: ``where[k]`` is its first word, ``owner[k]`` a number
-    # that all its occurrences share.
-    m = n - 1
+    _, _, where, owner, seen = scratch
+    m = repeated_pairs(word_hash, n, scratch)
     for size in range(2, 11):
         if n < size:
             break
         if size > 2:
-            # candidates: neighbours in the list of repeated (size - 1)-grams
-            kept = np.int64(0)
-            for k in range(m - 1):
-                if where[k + 1] == where[k] + 1:
-                    keys[kept] = (_U(owner[k]) << _S32) | _U(owner[k + 1])
-                    where[kept] = where[k]
-                    kept += 1
-            m = kept
-        else:
-            for k in range(m):
-                keys[k] = _chain(word_hash[k], word_hash[k + 1] >> _ONE)
-        if m > 1:
-            bits = _table_bits(m)
-            shift = _U(64 - bits)
-            mask = (np.int64(1) << bits) - 1
-            table[: mask + 1] = -1
-            for k in range(m):
-                key = keys[k]
-                slot = np.int64((key * _STEP) >> shift)
-                while True:
-                    first = table[slot]
-                    if first < 0:
-                        table[slot] = k
-                        seen[k] = 1
-                        owner[k] = k
-                        break
-                    if keys[first] == key:
-                        seen[first] += 1
-                        owner[k] = first
-                        break
-                    slot = (slot + 1) & mask
-        elif m == 1:
-            seen[0] = 1
-            owner[0] = 0
-        # ``seen[first]`` counts occurrences; a negative count marks "already met by the walk below".
-        best = np.int64(1)
-        best_at = np.int64(0)
-        duplicated = np.int64(0)
-        free_from = np.int64(0)
-        kept = np.int64(0)
-        for k in range(m):
-            first = np.int64(owner[k])
-            count = np.int64(seen[first])
-            if count == 1:
-                continue
-            at = np.int64(where[k]) if size > 2 else k
-            if size < 5:
-                if count > best:
-                    best = count
-                    best_at = at
-            elif at >= free_from:
-                # the walk: an n-gram met before counts in full and is stepped over, a new one is remembered
-                if count < 0:
-                    for j in range(size):
-                        duplicated += word_chars[at + j]
-                    free_from = at + size
-                else:
-                    seen[first] = -count
-            where[kept] = at
-            owner[kept] = first
-            kept += 1
-        m = kept
+            m = longer(m, scratch)
         if size < 5:
+            best = np.int64(1)
+            best_at = np.int64(0)
+            for k in range(m):
+                if seen[owner[k]] > best:
+                    best = np.int64(seen[owner[k]])
+                    best_at = np.int64(where[k])
             length = np.int64(size - 1)
             for j in range(size):
                 length += word_chars[best_at + j]
             out[5 + size - 2] = best * length / n_chars
-        else:
-            out[8 + size - 5] = duplicated / n_chars
-            if m == 0:
-                break
+            continue
+        # the walk: an n-gram met before (its count is made negative) counts in full and is stepped over, a
+        # new one is remembered
+        duplicated = np.int64(0)
+        free_from = np.int64(0)
+        for k in range(m):
+            at = np.int64(where[k])
+            if at < free_from:
+                continue
+            if seen[owner[k]] < 0:
+                for j in range(size):
+                    duplicated += word_chars[at + j]
+                free_from = at + size
+            else:
+                seen[owner[k]] = -seen[owner[k]]
+        out[8 + size - 5] = duplicated / n_chars
+        if m == 0:
+            break
 
 
 @njit(cache=True, nogil=True)
-def fineweb_quality(counts, line_hash, line_chars, line_flags, short_line_chars, table, out):
+def fineweb_quality(counts, line_hash, line_chars, line_flags, short_line_chars, scratch, out):
     """Scores in the order of ``FINEWEB``, over the lines that hold more than white space.
 
-    Scratch: ``table`` int32, a power of two ≥ twice the lines. A ratio over nothing is 0.
+    ``scratch``: of ``ngram_kernels``, with room for the lines. A ratio over nothing is 0.
     """
     out[:] = 0.0
-    bits = _table_bits(counts[N_LINES])
-    shift = _U(64 - bits)
-    mask = (np.int64(1) << bits) - 1
-    table[: mask + 1] = -1
+    n = counts[N_LINES]
+    group(line_hash, n, scratch)
+    owner = scratch[3]
     lines = np.int64(0)
     ended = np.int64(0)
     short = np.int64(0)
     repeated_chars = np.int64(0)
-    for i in range(counts[N_LINES]):
+    for i in range(n):
         if line_flags[i] & NOT_BLANK == 0:
             continue
         lines += 1
         ended += (line_flags[i] & ENDS_WELL) != 0
         short += line_chars[i] <= short_line_chars
-        h = line_hash[i]
-        slot = np.int64((h * _STEP) >> shift)
-        while True:
-            first = table[slot]
-            if first < 0:
-                table[slot] = i
-                break
-            if line_hash[first] == h:
-                repeated_chars += line_chars[i]
-                break
-            slot = (slot + 1) & mask
+        if owner[i] != i:
+            repeated_chars += line_chars[i]
     out[0] = lines
     if lines:
         out[1] = ended / lines
@@ -668,14 +521,12 @@ def scores(
     empty when not wanted).
     """
     n_docs = offsets.shape[0] - 1
-    longest = np.int64(0)
-    for d in range(n_docs):
-        longest = max(longest, offsets[d + 1] - offsets[d])
-        if mode == NOTHING:
-            longest = max(longest, given_docs[d + 1] - given_docs[d])
+    most = longest_of(offsets)
+    if mode == NOTHING:
+        most = max(most, longest_of(given_docs))
     # rarely too small; a document that overflows is read again with twice the room
-    word_room = longest // 3 + 64
-    line_room = longest // 8 + 64
+    word_room = most // 3 + 64
+    line_room = most // 8 + 64
     grow = True
     word_hash = np.empty(0, np.uint64)
     word_chars = np.empty(0, np.int32)
@@ -684,14 +535,10 @@ def scores(
     line_flags = np.empty(0, np.uint8)
     para_hash = np.empty(0, np.uint64)
     para_chars = np.empty(0, np.int32)
-    keys = np.empty(0, np.uint64)
-    where = np.empty(0, np.int32)
-    owner = np.empty(0, np.int32)
-    seen = np.empty(0, np.int32)
-    table = np.empty(0, np.int32)
+    scratch = make_scratch(np.int64(0))
     stop_seen = np.full(stops.shape[0], -1, np.int64)
     counts = np.empty(COUNTS, np.int64)
-    d = 0
+    d = np.int64(0)
     while d < n_docs:
         if grow:
             word_hash = np.empty(word_room, np.uint64)
@@ -701,21 +548,16 @@ def scores(
             line_flags = np.empty(line_room, np.uint8)
             para_hash = np.empty(line_room, np.uint64)
             para_chars = np.empty(line_room, np.int32)
-            if want_repetition:
-                keys = np.empty(word_room, np.uint64)
-                where = np.empty(word_room, np.int32)
-                owner = np.empty(word_room, np.int32)
-                seen = np.empty(word_room, np.int32)
             if want_repetition or want_fineweb:
-                table = np.empty(1 << _table_bits(max(word_room, line_room)), np.int32)
+                scratch = make_scratch(word_room)
             grow = False
         counts[:] = 0
         fits = True
         if mode == NOTHING:
             for w in range(given_docs[d], given_docs[d + 1]):
                 fits = fits and scan(
-                    given_data, given_offsets[w], given_offsets[w + 1], WHOLE, pages, classes, stops,
-                    stop_shift, stop_seen, d, word_hash, word_chars, line_hash, line_chars, line_flags,
+                    given_data, given_offsets[w], given_offsets[w + 1], np.int64(WHOLE), pages, classes,
+                    stops, stop_shift, stop_seen, d, word_hash, word_chars, line_hash, line_chars, line_flags,
                     para_hash, para_chars, counts,
                 )  # fmt: skip
         fits = fits and scan(
@@ -733,11 +575,11 @@ def scores(
             gopher_quality(counts, quality[d])
         if want_repetition:
             gopher_repetition(
-                counts, word_hash, word_chars, line_hash, line_chars, para_hash, para_chars, table, keys,
-                where, owner, seen, repetition[d],
+                counts, word_hash, word_chars, line_hash, line_chars, para_hash, para_chars, scratch,
+                repetition[d],
             )  # fmt: skip
         if want_fineweb:
-            fineweb_quality(counts, line_hash, line_chars, line_flags, short_line_chars, table, fineweb[d])
+            fineweb_quality(counts, line_hash, line_chars, line_flags, short_line_chars, scratch, fineweb[d])
         d += 1
 
 
@@ -756,8 +598,8 @@ def token_hashes(data, offsets, pages, classes):
     for d in range(n):
         counts[N_TOKENS] = d
         scan(
-            data, offsets[d], offsets[d + 1], WHOLE, pages, classes, none, _U(61),
-            none_seen, 0, word_hash, word_chars, spare_hash, spare_chars, spare_flags, spare_hash,
+            data, offsets[d], offsets[d + 1], np.int64(WHOLE), pages, classes, none, U(61),
+            none_seen, d, word_hash, word_chars, spare_hash, spare_chars, spare_flags, spare_hash,
             spare_chars, counts,
         )  # fmt: skip
     return word_hash

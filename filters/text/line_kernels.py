@@ -15,7 +15,9 @@ import numpy as np
 from numba import njit
 
 from filters.text.codepoints import ALPHA, BREAK, DIGIT, EXTEND, KIND, SINGLE, SPACE, UPPER, WORD
-from filters.text.kernels import TERMINAL, decode
+from filters.text.hash_kernels import U
+from filters.text.kernels import TERMINAL
+from filters.text.utf8_kernels import char_at, copy, longest_of
 
 C4 = (
     "n_lines",  # as str.splitlines cuts them
@@ -42,8 +44,7 @@ FOUND_LOREM, FOUND_JAVASCRIPT, FOUND_POLICY = 1, 2, 4
 # Bits of how a line ends, and of what it holds.
 ENDED, ELLIPSIS, LOOSE, HAS_CURLY, HAS_SQUARE = 1, 2, 4, 8, 16
 
-_U = np.uint64
-_EIGHT = _U(8)
+_EIGHT = U(8)
 _KELVIN = 0x212A  # the one character outside ASCII whose lower case is in it
 
 
@@ -86,10 +87,7 @@ def measure(data, i, end, pages, classes, moves, accepting, accepted, abbreviati
             if state >= accepting:
                 found |= accepted[state]
         else:
-            b1 = data[i + 1] if i + 1 < end else np.uint8(0)
-            b2 = data[i + 2] if i + 2 < end else np.uint8(0)
-            b3 = data[i + 3] if i + 3 < end else np.uint8(0)
-            cp, size = decode(b, b1, b2, b3)
+            cp, size = char_at(data, i, end)
             c = np.int64(classes[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)])
             state = np.int64(moves[(state << 7) | 0x6B]) if cp == _KELVIN else np.int64(0)
             if state >= accepting:
@@ -152,9 +150,9 @@ def measure(data, i, end, pages, classes, moves, accepting, accepted, abbreviati
                     if run == 1 and (run_class & ALPHA) != 0:
                         stands = False
                     elif i - run_from <= 8:
-                        packed = _U(0)
+                        packed = U(0)
                         for k in range(run_from, i):
-                            packed = (packed << _EIGHT) | _U(data[k])
+                            packed = (packed << _EIGHT) | U(data[k])
                         for k in range(abbreviations.shape[0]):
                             if abbreviations[k] == packed:
                                 stands = False
@@ -216,10 +214,7 @@ def without_citations(data, start, end, out, pages, classes, edit, needed):
             # past the digits, of any script
             j = i + 1
             while j < end and data[j] != 0x5D:
-                b1 = data[j + 1] if j + 1 < end else np.uint8(0)
-                b2 = data[j + 2] if j + 2 < end else np.uint8(0)
-                b3 = data[j + 3] if j + 3 < end else np.uint8(0)
-                cp, size = decode(data[j], b1, b2, b3)
+                cp, size = char_at(data, j, end)
                 if np.int64(classes[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)]) & DIGIT == 0:
                     break
                 j += size
@@ -270,10 +265,7 @@ def c4(
     """
     n_docs = offsets.shape[0] - 1
     write = out.shape[0] > 0
-    longest_doc = np.int64(0)
-    for d in range(n_docs):
-        longest_doc = max(longest_doc, offsets[d + 1] - offsets[d])
-    scratch = np.empty(longest_doc if remove_citations else 0, np.uint8)
+    scratch = np.empty(longest_of(offsets) if remove_citations else 0, np.uint8)
     at = np.int64(0)
     out_offsets[0] = 0
     for d in range(n_docs):
@@ -321,8 +313,9 @@ def c4(
                 if cited > 0:
                     n_citations += cited
                     _, new_first, new_last, _, _, found, shape, sentences = measure(
-                        scratch, 0, length, pages, classes, moves, accepting, accepted, abbreviations
-                    )
+                        scratch, np.int64(0), length, pages, classes, moves, accepting, accepted,
+                        abbreviations,
+                    )  # fmt: skip
             if need_ending and (shape & ENDED == 0 or shape & (ELLIPSIS | LOOSE)):
                 n_unended += 1
                 continue
@@ -345,14 +338,12 @@ def c4(
                     out[at] = 0x0A
                     at += 1
                 if cited > 0:
-                    for k in range(length):
-                        out[at + k] = scratch[k]
+                    copy(scratch, np.int64(0), length, out, at)
                     first = new_first
                     last = new_last
                 else:
                     length = last - first
-                    for k in range(length):
-                        out[at + k] = data[first + k]
+                    copy(data, first, last, out, at)
                     last -= first
                     first = np.int64(0)
                 if last > first:

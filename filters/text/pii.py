@@ -45,7 +45,7 @@ import pyarrow as pa
 
 import curation as c
 from filters.text import codepoints
-from filters.text.buffers import Utf8, utf8
+from filters.text.buffers import SHARED, Utf8, utf8
 
 PII_TYPE = pa.struct([("email", pa.int32()), ("ip", pa.int32()), ("phone", pa.int32())])
 
@@ -71,12 +71,7 @@ _NETWORKS = np.array(
 )
 _NOT_PUBLIC_6 = tuple(map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "3fff::/20")))
 
-_MODULES = (
-    "filters.text.automaton_kernels",
-    "filters.text.buffers",
-    "filters.text.codepoints",
-    "filters.text.pii_kernels",
-)
+_MODULES = (*SHARED, "filters.text.codepoints", "filters.text.pii_kernels")
 
 # ------------------------------------------------------------------------------------------------- phones
 

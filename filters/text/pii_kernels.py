@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from filters.text.automaton_kernels import decode
 from filters.text.codepoints import EXTEND, KIND, SOLID
+from filters.text.utf8_kernels import char_at, copy
 
 EMAIL, IPV6, IPV4, PHONE = range(4)  # of places that overlap, the first goes
 
@@ -129,14 +129,10 @@ def find(
                         k = q - 1
                         while k > begin and q - k < 4 and (data[k] & 0xC0) == 0x80:
                             k -= 1
-                        b1 = data[k + 1] if k + 1 < q else np.uint8(0)
-                        b2 = data[k + 2] if k + 2 < q else np.uint8(0)
-                        b3 = data[k + 3] if k + 3 < q else np.uint8(0)
-                        cp, _ = decode(data[k], b1, b2, b3)
-                        if cp >= 0:
-                            c = np.int64(classes[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)])
-                            letter_before = (c & SOLID) != 0
-                            word_before = letter_before and (c & KIND) != EXTEND
+                        cp, _ = char_at(data, k, q)
+                        c = np.int64(classes[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)])
+                        letter_before = (c & SOLID) != 0
+                        word_before = letter_before and (c & KIND) != EXTEND
                     s = q
                     while s < i:
                         here = data[s]
@@ -311,18 +307,12 @@ def replace(
         if k < rows.shape[0] and rows[k] == row:
             turn[:] = 0
         while k < rows.shape[0] and rows[k] == row:
-            size = starts[k] - i
-            out[at : at + size] = data[i : i + size]
-            at += size
+            at = copy(data, i, np.int64(starts[k]), out, at)
             kind = kinds[k]
             text = first_of[kind] + turn[kind] % many_of[kind]
             turn[kind] += 1
-            size = text_offsets[text + 1] - text_offsets[text]
-            out[at : at + size] = texts[text_offsets[text] : text_offsets[text + 1]]
-            at += size
-            i = ends[k]
+            at = copy(texts, text_offsets[text], text_offsets[text + 1], out, at)
+            i = np.int64(ends[k])
             k += 1
-        size = offsets[row + 1] - i
-        out[at : at + size] = data[i : i + size]
-        at += size
+        at = copy(data, i, offsets[row + 1], out, at)
         out_offsets[row + 1] = at

@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 
 import curation as c
 from filters.text import normal_forms
-from filters.text.buffers import utf8
+from filters.text.buffers import SHARED, utf8
 
 # SMART (Salton 1971; printed in Lewis et al. 2004, "RCV1", JMLR 5, appendix 11), without what the word split
 # can never produce: entries with an apostrophe.
@@ -123,7 +123,7 @@ class RedpajamaSignals(c.Model):
     stop_words: str | tuple[str, ...] = STOP_WORDS
     bad_words: str | tuple[str, ...] | None = None
     inputs = ("text",)
-    uses = ("filters.text.signal_kernels", "filters.text.normal_forms", "filters.text.kernels")
+    uses = ("filters.text.signal_kernels", "filters.text.normal_forms", *SHARED)
 
     @property
     def outputs(self) -> dict[str, pa.DataType]:  # type: ignore[override]
@@ -137,7 +137,7 @@ class RedpajamaSignals(c.Model):
     def setup(self) -> None:
         stop_words = _entries(self.stop_words, "stop_words")
         bad_words = () if self.bad_words is None else _entries(self.bad_words, "bad_words")
-        object.__setattr__(self, "_stops", word_table(stop_words))
+        object.__setattr__(self, "_stops", stop_table(stop_words))
         object.__setattr__(self, "_phrases", _phrase_tables(bad_words))
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
@@ -166,58 +166,34 @@ def _entries(given: str | tuple[str, ...], name: str) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _slots(n: int) -> int:
-    """Slots of an open-addressing table for n entries: a power of two, a quarter full at most."""
-    return 1 << max(3, (4 * n - 1).bit_length())
-
-
-def word_table(words: tuple[str, ...]) -> tuple[np.ndarray, np.uint64]:
+def stop_table(words: tuple[str, ...]) -> tuple[np.ndarray, np.uint64]:
     """Table of hashes of words as written, and the shift from hash to slot."""
-    from filters.text import signal_kernels as kernels
+    from filters.text.hash_kernels import hash_of, word_table
 
-    size = _slots(len(words))
-    bits = size.bit_length() - 1
-    table = np.zeros(size, np.uint64)
-    column = utf8(pa.array(words, pa.string()))
-    for value in kernels.raw_hashes(column.data, column.offsets):
-        slot = int(value) >> (64 - bits)
-        while table[slot] not in (0, value):
-            slot = (slot + 1) % size
-        table[slot] = value
-    return table, np.uint64(64 - bits)
+    return word_table([hash_of(word) for word in words])
 
 
 def _phrase_tables(phrases: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Tables of the first words of phrases and of the phrases: see ``signal_kernels.signals``."""
     from filters.text import signal_kernels as kernels
+    from filters.text.hash_kernels import chain_of, word_table
 
     if not phrases:
         return np.zeros((1, 2), np.uint64), np.zeros(1, np.uint64)
     column = utf8(pa.array(phrases, pa.string()))
     hashes, offsets = kernels.phrase_words(column.data, column.offsets, *normal_forms.load())
-    mask, step = (1 << 64) - 1, int(kernels._STEP)
-    size = _slots(len(phrases))
-    bits = size.bit_length() - 1
-    firsts, whole = np.zeros((size, 2), np.uint64), np.zeros(size, np.uint64)
+    lengths: dict[int, int] = {}  # of the phrases that begin with a word
+    whole = []
     for phrase, first, stop in zip(phrases, offsets[:-1], offsets[1:], strict=True):
         if first == stop:
             continue  # nothing but punctuation
         if stop - first > 64:
             raise ValueError(f"bad_words: {phrase[:60]!r}… has {stop - first} words; 64 are the most")
-        head = hashes[first]
-        slot = ((int(head) * step) & mask) >> (64 - bits)
-        while firsts[slot, 0] not in (0, head):
-            slot = (slot + 1) % size
-        firsts[slot, 0] = head
-        firsts[slot, 1] |= np.uint64(1 << int(stop - first - 1))
-        value = int(kernels._SEED)
-        for word in hashes[first:stop]:
-            value = ((value ^ int(word)) * step) & mask
-        slot = ((value * step) & mask) >> (64 - bits)
-        while whole[slot] not in (0, value):
-            slot = (slot + 1) % size
-        whole[slot] = value
-    return firsts, whole
+        lengths[int(hashes[first])] = lengths.get(int(hashes[first]), 0) | 1 << int(stop - first - 1)
+        whole.append(chain_of(hashes[first:stop]))
+    heads, _ = word_table(np.array(list(lengths), np.uint64))
+    bits = np.array([lengths.get(int(head), 0) for head in heads], np.uint64)
+    return np.column_stack([heads, bits]), word_table(whole)[0]
 
 
 def _signals(

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from filters.text import codepoints
-from filters.text.buffers import utf8
+from filters.text.buffers import SHARED, utf8
 
 WORDS = ("unicode", "tokens", "whitespace")
 
@@ -150,25 +150,17 @@ def classes(symbols: str | None = None, stop_chars: str = "") -> codepoints.Clas
 def source_of_rules() -> str:
     """Hash of the files that the scores come from, whether or not they have been loaded."""
     here = Path(__file__)
-    names = ("scan.py", "kernels.py", "line_kernels.py", "codepoints.py", "codepoints.txt")
+    names = ["scan.py", "kernels.py", "line_kernels.py", "codepoints.py", "codepoints.txt"]
+    names += [module.rpartition(".")[2] + ".py" for module in SHARED]
     return hashlib.blake2b(
         b"".join(here.with_name(name).read_bytes() for name in names), digest_size=16
     ).hexdigest()
 
 
 def _stop_table(stop_words: tuple[str, ...], table: codepoints.Classes) -> tuple[np.ndarray, np.uint64]:
-    """Open-addressing table of token hashes, a quarter full at most, and the shift from hash to slot."""
+    """Table of token hashes, and the shift from hash to slot."""
     from filters.text import kernels
+    from filters.text.hash_kernels import word_table
 
-    bits = 3
-    while (1 << bits) < 4 * len(stop_words):
-        bits += 1
-    slots = np.zeros(1 << bits, np.uint64)
-    if stop_words:
-        column = utf8(pa.array(stop_words, pa.string()))
-        for value in kernels.token_hashes(column.data, column.offsets, table.pages, table.classes):
-            slot = int(value) >> (64 - bits)
-            while slots[slot] not in (0, value):
-                slot = (slot + 1) % len(slots)
-            slots[slot] = value
-    return slots, np.uint64(64 - bits)
+    column = utf8(pa.array(stop_words, pa.string()))
+    return word_table(kernels.token_hashes(column.data, column.offsets, table.pages, table.classes))

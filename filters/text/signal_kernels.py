@@ -18,7 +18,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from filters.text.kernels import _ONE, _PRIME, _S32, _SEED, _STEP, _U, _chain, _mix, _table_bits, decode
+from filters.text.hash_kernels import PRIME, SEED, STEP, U, chain, hash_of, mix
+from filters.text.ngram_kernels import longer, make_scratch, repeated_units, repeated_words
 from filters.text.normal_forms import (
     ALPHA,
     BULLET,
@@ -36,6 +37,7 @@ from filters.text.normal_forms import (
     UPPER,
     WORD,
 )
+from filters.text.utf8_kernels import char_at, copy, longest_of
 
 # Counts of one document.
 (
@@ -74,29 +76,14 @@ REPETITION = (
     *(f"frac_chars_dupe_{n}grams" for n in (5, 6, 7, 8, 9, 10)),
 )
 
-_S8 = _U(8)
-_FIVE = _U(0xFFFFFFFFFF)
-_LOREM = _U(int.from_bytes(b"lorem", "big"))
-_IPSUM = _U(int.from_bytes(b"ipsum", "big"))
-_NOT_ASCII = _U(0xFF)
+_ONE, _S8 = U(1), U(8)
+_JAVASCRIPT = hash_of("javascript")
+_FIVE = U(0xFFFFFFFFFF)
+_LOREM = U(int.from_bytes(b"lorem", "big"))
+_IPSUM = U(int.from_bytes(b"ipsum", "big"))
+_NOT_ASCII = U(0xFF)
 _DOT, _ELLIPSIS, _HASH, _DASH, _STAR = 0x2E, 0x2026, 0x23, 0x2D, 0x2A
 _OPEN, _CLOSE, _QUOTE, _SIGMA, _CLOSING_QUOTE = 0x7B, 0x7D, 0x22, 0x3A3, 0x201D
-
-
-def _word_hash(text):
-    """Hash of a word of plain starters (used for constants)."""
-    mask = (1 << 64) - 1
-    value = int(_SEED)
-    for char in text:
-        value = ((value ^ ord(char)) * int(_PRIME)) & mask
-    value ^= value >> 32
-    value = (value * 0xFF51AFD7ED558CCD) & mask
-    value ^= value >> 29
-    value = (value * 0xC4CEB9FE1A85EC53) & mask
-    return value ^ (value >> 32)
-
-
-_JAVASCRIPT = _U(_word_hash("javascript"))
 
 
 @njit(cache=True, nogil=True)
@@ -135,13 +122,13 @@ def _scan_signals(
     n_chars = np.int64(0)
     # the open word as written: 1 of \w, 2 of other marks
     raw_kind = np.int64(0)
-    raw = _SEED
+    raw = SEED
     raw_flags = np.int64(0)
     # the open normalised word
-    word = _SEED
+    word = SEED
     chars = np.int64(0)
     n_marked = np.int64(0)
-    last = _U(0)  # its last eight code points, one byte each
+    last = U(0)  # its last eight code points, one byte each
     after_lorem = False
     cased = False  # is the last character that is not case-ignorable cased?
     # the line
@@ -170,25 +157,25 @@ def _scan_signals(
                         counts[N_RAW] += 1
                         counts[N_NO_LETTER] += (raw_flags & LETTER) == 0
                         counts[N_CAPITALS] += (raw_flags & (UPPER | LOWER)) == UPPER
-                        slot = np.int64(_mix(raw) >> stop_shift)
+                        slot = np.int64(mix(raw) >> stop_shift)
                         while stops[slot] != 0:
-                            if stops[slot] == _mix(raw):
+                            if stops[slot] == mix(raw):
                                 counts[N_STOP] += 1
                                 break
                             slot = (slot + 1) & stop_mask
                     raw_kind = np.int64(1)
-                    raw = _SEED
+                    raw = SEED
                     raw_flags = np.int64(0)
                 begin = i
                 while True:
-                    b = _U(data[i])
-                    raw = (raw ^ b) * _PRIME
+                    b = U(data[i])
+                    raw = (raw ^ b) * PRIME
                     raw_flags |= c
                     up = (c & UPPER) != 0
                     upper += up
                     digits += (c & NUMERIC) != 0
-                    low = b | (_U(up) << _U(5))
-                    word = (word ^ low) * _PRIME
+                    low = b | (U(up) << U(5))
+                    word = (word ^ low) * PRIME
                     last = (last << _S8) | low
                     i += 1
                     if i == end or data[i] >= 0x80:
@@ -216,10 +203,7 @@ def _scan_signals(
                 size = np.int64(1)
                 at = cp
             else:
-                b1 = data[i + 1] if i + 1 < end else np.uint8(0)
-                b2 = data[i + 2] if i + 2 < end else np.uint8(0)
-                b3 = data[i + 3] if i + 3 < end else np.uint8(0)
-                cp, size = decode(b, b1, b2, b3)
+                cp, size = char_at(data, i, end)
                 at = (np.int64(pages[cp >> 8]) << 8) | (cp & 255)
             c = np.int64(flags[at])
         else:
@@ -235,19 +219,19 @@ def _scan_signals(
                 counts[N_RAW] += 1
                 counts[N_NO_LETTER] += (raw_flags & LETTER) == 0
                 counts[N_CAPITALS] += (raw_flags & (UPPER | LOWER)) == UPPER
-                slot = np.int64(_mix(raw) >> stop_shift)
+                slot = np.int64(mix(raw) >> stop_shift)
                 while stops[slot] != 0:
-                    if stops[slot] == _mix(raw):
+                    if stops[slot] == mix(raw):
                         counts[N_STOP] += 1
                         break
                     slot = (slot + 1) & stop_mask
             raw_kind = kind
-            raw = _SEED
+            raw = SEED
             raw_flags = np.int64(0)
 
         if (c & SPACE) == 0:
             for k in range(size):
-                raw = (raw ^ _U(data[i + k])) * _PRIME
+                raw = (raw ^ U(data[i + k])) * PRIME
             raw_flags |= c
             upper += (c & UPPER) != 0
             if fresh:
@@ -286,10 +270,7 @@ def _scan_signals(
                     final = cased
                     j = i + size
                     while final and j < end:
-                        b1 = data[j + 1] if j + 1 < end else np.uint8(0)
-                        b2 = data[j + 2] if j + 2 < end else np.uint8(0)
-                        b3 = data[j + 3] if j + 3 < end else np.uint8(0)
-                        next_cp, next_size = decode(data[j], b1, b2, b3)
+                        next_cp, next_size = char_at(data, j, end)
                         next_c = np.int64(flags[(np.int64(pages[next_cp >> 8]) << 8) | (next_cp & 255)])
                         if (next_c & (IGNORABLE | DROPPED)) == 0:
                             final = (next_c & CASED) == 0
@@ -315,21 +296,21 @@ def _scan_signals(
                         unit = one if k == 0 else (two if k == 1 else three)
                     if group == 0:
                         if n_marked > 0:
-                            total = _U(0)
+                            total = U(0)
                             for m in range(n_marked):
-                                total += _mix(marks[marked[m]] + _U(marked[m]) * _STEP)
-                                marks[marked[m]] = _U(0)
-                            word = (word ^ total) * _PRIME
+                                total += mix(marks[marked[m]] + U(marked[m]) * STEP)
+                                marks[marked[m]] = U(0)
+                            word = (word ^ total) * PRIME
                             n_marked = np.int64(0)
-                        word = (word ^ _U(unit)) * _PRIME
+                        word = (word ^ U(unit)) * PRIME
                     else:
                         if marks[group] == 0:
                             marked[n_marked] = group
                             n_marked += 1
-                            marks[group] = _SEED
-                        marks[group] = (marks[group] ^ _U(unit)) * _PRIME
+                            marks[group] = SEED
+                        marks[group] = (marks[group] ^ U(unit)) * PRIME
                     chars += 1
-                    last = (last << _S8) | (_U(unit) if unit < 0x80 else _NOT_ASCII)
+                    last = (last << _S8) | (U(unit) if unit < 0x80 else _NOT_ASCII)
                     if after_lorem and chars == 5:
                         counts[N_LOREM] += (last & _FIVE) == _IPSUM
                         after_lorem = False
@@ -341,16 +322,16 @@ def _scan_signals(
         if chars > 0:
             if n_words == room:
                 for m in range(n_marked):
-                    marks[marked[m]] = _U(0)
+                    marks[marked[m]] = U(0)
                 return False
             if n_marked > 0:
-                total = _U(0)
+                total = U(0)
                 for m in range(n_marked):
-                    total += _mix(marks[marked[m]] + _U(marked[m]) * _STEP)
-                    marks[marked[m]] = _U(0)
-                word = (word ^ total) * _PRIME
+                    total += mix(marks[marked[m]] + U(marked[m]) * STEP)
+                    marks[marked[m]] = U(0)
+                word = (word ^ total) * PRIME
                 n_marked = np.int64(0)
-            word = _mix(word)
+            word = mix(word)
             word_hash[n_words] = word
             word_chars[n_words] = chars
             n_words += 1
@@ -358,9 +339,9 @@ def _scan_signals(
             line_word_chars += chars
             javascript += word == _JAVASCRIPT
             after_lorem = (last & _FIVE) == _LOREM
-            word = _SEED
+            word = SEED
             chars = np.int64(0)
-            last = _U(0)
+            last = U(0)
         cased = False
         gap = True
         if cp != 10 and cp >= 0:
@@ -417,92 +398,48 @@ def _scan_signals(
 
 
 @njit(cache=True, nogil=True)
-def _repetition_signals(n, total_chars, word_hash, word_chars, table, keys, where, owner, seen, out):
+def _repetition_signals(n, total_chars, word_hash, word_chars, scratch, out):
     """Scores in the order of REPETITION from the ``n`` normalised words of a document.
 
-    As in kernels.py, repeated n-grams are found among neighbours in the list of repeated (n - 1)-grams, here
-    from n = 1 on. Scratch: ``table`` int32 (a power of two ≥ twice the words), ``keys`` uint64, ``where``,
-    ``owner`` and ``seen`` int32, one entry per word.
+    ``scratch``: of ``ngram_kernels``, with room for the words.
     """
     out[:] = 0.0
     if n == 0:
         return
-    m = n
-    for size in range(1, 11):
-        if n < size:
-            break
-        if size > 1:
-            kept = np.int64(0)
-            for k in range(m - 1):
-                if where[k + 1] == where[k] + 1:
-                    keys[kept] = (_U(owner[k]) << _S32) | _U(owner[k + 1])
-                    where[kept] = where[k]
-                    kept += 1
-            m = kept
-        else:
-            for k in range(n):
-                keys[k] = word_hash[k]
-        if m > 0:
-            bits = _table_bits(m)
-            shift = _U(64 - bits)
-            mask = (np.int64(1) << bits) - 1
-            table[: mask + 1] = -1
-            for k in range(m):
-                key = keys[k]
-                slot = np.int64((key * _STEP) >> shift)
-                while True:
-                    head = table[slot]
-                    if head < 0:
-                        table[slot] = k
-                        seen[k] = 1
-                        owner[k] = k
-                        break
-                    if keys[head] == key:
-                        seen[head] += 1
-                        owner[k] = head
-                        break
-                    slot = (slot + 1) & mask
-        if size == 1:
-            distinct = np.int64(0)
-            repeated = 0.0  # Σ x log x over the counts; a word that occurs once adds nothing
-            for k in range(n):
-                if owner[k] == k:
-                    distinct += 1
-                    if seen[k] > 1:
-                        repeated += seen[k] * np.log(seen[k])
-            out[0] = distinct / n
-            out[1] = max(0.0, np.log(n) - repeated / n)
-        best = np.int64(1)
-        best_at = np.int64(0)
-        covered = np.int64(0)
-        duplicated = np.int64(0)
-        kept = np.int64(0)
-        for k in range(m):
-            head = np.int64(owner[k])
-            count = np.int64(seen[head])
-            if count == 1:
-                continue
-            at = np.int64(where[k]) if size > 1 else k
-            if size > 4:
-                for j in range(max(at, covered), at + size):
-                    duplicated += word_chars[j]
-                covered = at + size
-            elif count > best:
-                best = count
-                best_at = at
-            where[kept] = at
-            owner[kept] = head
-            kept += 1
-        m = kept
+    _, _, where, owner, seen = scratch
+    m = repeated_words(word_hash, n, scratch)
+    distinct = n - m
+    repeated = 0.0  # Σ x log x over the counts; a word that occurs once adds nothing
+    newest = np.int64(-1)
+    for k in range(m):
+        if owner[k] > newest:
+            newest = np.int64(owner[k])
+            distinct += 1
+            repeated += seen[newest] * np.log(seen[newest])
+    out[0] = distinct / n
+    out[1] = max(0.0, np.log(n) - repeated / n)
+    for size in range(2, 11):
+        m = longer(m, scratch)
         if m == 0:
             break
+        chars = np.int64(0)
         if size > 4:
-            out[size] = duplicated / total_chars
-        elif size > 1:
-            length = np.int64(0)
-            for j in range(size):
-                length += word_chars[best_at + j]
-            out[size] = best * length / total_chars
+            covered = np.int64(0)
+            for k in range(m):
+                at = np.int64(where[k])
+                for j in range(max(at, covered), at + size):
+                    chars += word_chars[j]
+                covered = at + size
+        else:
+            best = np.int64(1)
+            best_at = np.int64(0)
+            for k in range(m):
+                if seen[owner[k]] > best:
+                    best = np.int64(seen[owner[k]])
+                    best_at = np.int64(where[k])
+            for j in range(best_at, best_at + size):
+                chars += best * word_chars[j]
+        out[size] = chars / total_chars
 
 
 @njit(cache=True, nogil=True)
@@ -530,34 +467,24 @@ def signals(
     """All signals of all documents of a column: ``counts`` int64[n, COUNTS], ``repetition`` float64[n, 11],
     ``line_sums`` float64[n, 6], ``bad`` int64[n] and, if it has rows, ``lines`` float32[lines, 6].
 
-    ``first_words`` uint64[k, 2] is an open-addressing table: hash of the first word of some listed phrases
-    (0: empty), and bit j - 1 set if one of them has j words; ``phrases`` uint64 is the table of their hashes.
+    ``first_words`` uint64[k, 2] and ``phrases`` uint64 are tables as ``word_table`` makes them: the first
+    words of listed phrases, and beside each a number whose bit j - 1 is set if one of its phrases has j
+    words; and the ``chain`` of each phrase's words.
     """
     n_docs = offsets.shape[0] - 1
-    longest = np.int64(0)
-    for d in range(n_docs):
-        longest = max(longest, offsets[d + 1] - offsets[d])
-    room = longest // 4 + 64
+    room = longest_of(offsets) // 4 + 64
     grow = True
     word_hash = np.empty(0, np.uint64)
     word_chars = np.empty(0, np.int32)
-    keys = np.empty(0, np.uint64)
-    where = np.empty(0, np.int32)
-    owner = np.empty(0, np.int32)
-    seen = np.empty(0, np.int32)
-    table = np.empty(0, np.int32)
+    scratch = make_scratch(np.int64(0))
     marks = np.zeros(256, np.uint64)
     marked = np.empty(256, np.int64)
-    d = 0
+    d = np.int64(0)
     while d < n_docs:
         if grow:
             word_hash = np.empty(room, np.uint64)
             word_chars = np.empty(room, np.int32)
-            keys = np.empty(room, np.uint64)
-            where = np.empty(room, np.int32)
-            owner = np.empty(room, np.int32)
-            seen = np.empty(room, np.int32)
-            table = np.empty(1 << _table_bits(room), np.int32)
+            scratch = make_scratch(room)
             grow = False
         counts[d, :] = 0
         line_sums[d, :] = 0.0
@@ -571,9 +498,7 @@ def signals(
             grow = True
             continue
         n = counts[d, N_WORDS]
-        _repetition_signals(
-            n, counts[d, WORD_CHARS], word_hash, word_chars, table, keys, where, owner, seen, repetition[d]
-        )
+        _repetition_signals(n, counts[d, WORD_CHARS], word_hash, word_chars, scratch, repetition[d])
         bad[d] = 0
         if phrases.shape[0] > 1:
             bad[d] = _listed(word_hash, n, first_words, phrases)
@@ -583,24 +508,24 @@ def signals(
 @njit(cache=True, nogil=True)
 def _listed(word_hash, n, first_words, phrases):
     """How many n-grams of the words are on the list."""
-    shift = _U(64) - _U(np.log2(first_words.shape[0]))
+    shift = U(64) - U(np.log2(first_words.shape[0]))
     mask = first_words.shape[0] - 1
-    phrase_shift = _U(64) - _U(np.log2(phrases.shape[0]))
+    phrase_shift = U(64) - U(np.log2(phrases.shape[0]))
     phrase_mask = phrases.shape[0] - 1
     found = np.int64(0)
     for i in range(n):
-        slot = np.int64((word_hash[i] * _STEP) >> shift)
+        slot = np.int64(word_hash[i] >> shift)
         while first_words[slot, 0] != 0 and first_words[slot, 0] != word_hash[i]:
             slot = (slot + 1) & mask
         lengths = first_words[slot, 1]
         if first_words[slot, 0] == 0:
             continue
-        phrase = _SEED
+        phrase = SEED
         j = i
         while lengths != 0 and j < n:
-            phrase = _chain(phrase, word_hash[j])
+            phrase = chain(phrase, word_hash[j])
             if lengths & _ONE:
-                place = np.int64((phrase * _STEP) >> phrase_shift)
+                place = np.int64(phrase >> phrase_shift)
                 while phrases[place] != 0:
                     if phrases[place] == phrase:
                         found += 1
@@ -629,23 +554,10 @@ def phrase_words(data, offsets, pages, flags, entry, starts, sequence, combining
         counts[:] = 0
         _scan_signals(
             data, offsets[d], offsets[d + 1], pages, flags, entry, starts, sequence, combining, numeric, none,
-            _U(61), marks, marked, out[at[d] :], out_chars[at[d] :], lines, 0, sums, counts,
+            U(61), marks, marked, out[at[d] :], out_chars[at[d] :], lines, np.int64(0), sums, counts,
         )  # fmt: skip
         at[d + 1] = at[d] + counts[N_WORDS]
     return out[: at[n]], at
-
-
-@njit(cache=True, nogil=True)
-def raw_hashes(data, offsets):
-    """Hash of each string as one word as written (how stop words enter the kernels)."""
-    n = offsets.shape[0] - 1
-    out = np.empty(n, np.uint64)
-    for d in range(n):
-        h = _SEED
-        for i in range(offsets[d], offsets[d + 1]):
-            h = (h ^ _U(data[i])) * _PRIME
-        out[d] = _mix(h)
-    return out
 
 
 @njit(cache=True, nogil=True)
@@ -723,7 +635,7 @@ def _scan_dolma(
     n_words = np.int64(0)
     n_lines = np.int64(0)
     n_units = np.int64(0)
-    word = _SEED
+    word = SEED
     chars = np.int64(0)
     seen = np.int64(0)  # flags of its characters
     symbol = False
@@ -732,7 +644,7 @@ def _scan_dolma(
     last_solid = np.int64(-1)
     javascript = np.int64(0)  # how much of it the text just read ends with
     lorem = np.int64(0)
-    line = _SEED
+    line = SEED
     line_from = np.int64(0)
     line_words = np.int64(0)
     line_flags = np.int64(0)
@@ -747,10 +659,7 @@ def _scan_dolma(
                 size = np.int64(1)
                 at = cp
             else:
-                b1 = data[i + 1] if i + 1 < end else np.uint8(0)
-                b2 = data[i + 2] if i + 2 < end else np.uint8(0)
-                b3 = data[i + 3] if i + 3 < end else np.uint8(0)
-                cp, size = decode(b, b1, b2, b3)
+                cp, size = char_at(data, i, end)
                 at = (np.int64(pages[cp >> 8]) << 8) | (cp & 255)
             c = np.int64(flags[at])
         else:
@@ -761,7 +670,7 @@ def _scan_dolma(
         if (c & SPACE) != 0 and chars > 0:
             if n_words == word_room:
                 return False
-            word = _mix(word)
+            word = mix(word)
             word_hash[n_words] = word
             word_chars[n_words] = chars
             n_words += 1
@@ -776,7 +685,7 @@ def _scan_dolma(
                     counts[D_REQUIRED] += 1
                     break
                 slot = (slot + 1) & stop_mask
-            word = _SEED
+            word = SEED
             chars = np.int64(0)
             seen = np.int64(0)
             symbol = False
@@ -788,7 +697,7 @@ def _scan_dolma(
             if n_units == line_room:
                 return False
             if blank_lines or line_words > 0:
-                line_hash[n_units] = _mix(line)
+                line_hash[n_units] = mix(line)
                 line_chars[n_units] = n_chars - line_from
                 n_units += 1
             n_lines += 1
@@ -799,7 +708,7 @@ def _scan_dolma(
             counts[D_SYMBOL_PARAGRAPHS] += line_words > 0 and (line_flags & (ALPHA | NUMERIC)) == 0
             if cp < 0:
                 break
-            line = _SEED
+            line = SEED
             line_words = np.int64(0)
             line_flags = np.int64(0)
             tail = np.int64(0)
@@ -810,7 +719,7 @@ def _scan_dolma(
                 counts[D_BULLET] += cp == _STAR or cp == _DASH
             last = cp
             for k in range(size):
-                line = (line ^ _U(data[i + k])) * _PRIME
+                line = (line ^ U(data[i + k])) * PRIME
         low = cp | 0x20 if cp >= 65 and cp <= 90 else cp
         javascript = np.int64(0) if javascript == 10 else javascript
         lorem = np.int64(0) if lorem == 11 else lorem
@@ -820,7 +729,7 @@ def _scan_dolma(
         counts[D_LOREM] += lorem == 11
         if (c & SPACE) == 0:
             for k in range(size):
-                word = (word ^ _U(data[i + k])) * _PRIME
+                word = (word ^ U(data[i + k])) * PRIME
             chars += 1
             seen |= c
             line_flags |= c
@@ -841,37 +750,7 @@ def _scan_dolma(
 
 
 @njit(cache=True, nogil=True)
-def _all_copies(hashes, chars, n, table, seen):
-    """How many of ``n`` units occur more than once, first copies too, and the code points in those."""
-    bits = _table_bits(n)
-    shift = _U(64 - bits)
-    mask = (np.int64(1) << bits) - 1
-    table[: mask + 1] = -1
-    units = np.int64(0)
-    total = np.int64(0)
-    for i in range(n):
-        h = hashes[i]
-        slot = np.int64((h * _STEP) >> shift)
-        while True:
-            head = table[slot]
-            if head < 0:
-                table[slot] = i
-                seen[i] = 1
-                break
-            if hashes[head] == h:
-                copies = 2 if seen[head] == 1 else 1
-                seen[head] += 1
-                units += copies
-                total += copies * chars[i]
-                break
-            slot = (slot + 1) & mask
-    return units, total
-
-
-@njit(cache=True, nogil=True)
-def _repetition_dolma(
-    counts, word_hash, word_chars, line_hash, line_chars, table, keys, where, owner, seen, out
-):
+def _repetition_dolma(counts, word_hash, word_chars, line_hash, line_chars, scratch, out):
     """Scores in the order of DOLMA_REPETITION. A repeated n-gram adds all its characters, at every place
     where it stands, to what repeats; the whole is the characters of all n-grams."""
     out[:] = 0.0
@@ -879,79 +758,38 @@ def _repetition_dolma(
     size_words = max(counts[D_WORD_CHARS], 1)
     if counts[D_CHARS] == 0 or counts[D_UNITS] == 0:
         return
-    units, chars = _all_copies(line_hash, line_chars, counts[D_UNITS], table, seen)
-    out[1] = units / counts[D_UNITS]
-    out[2] = chars / size_words
+    later, later_chars, firsts, first_chars = repeated_units(line_hash, line_chars, counts[D_UNITS], scratch)
+    out[1] = (later + firsts) / counts[D_UNITS]
+    out[2] = (later_chars + first_chars) / size_words
     if n == 0:
         return
     out[0] = np.median(word_chars[:n])
-    m = n
-    for size in range(1, 11):
-        if n < size:
-            break
-        if size > 1:
-            kept = np.int64(0)
-            for k in range(m - 1):
-                if where[k + 1] == where[k] + 1:
-                    keys[kept] = (_U(owner[k]) << _S32) | _U(owner[k + 1])
-                    where[kept] = where[k]
-                    kept += 1
-            m = kept
-        else:
-            for k in range(n):
-                keys[k] = word_hash[k]
-        if m > 0:
-            bits = _table_bits(m)
-            shift = _U(64 - bits)
-            mask = (np.int64(1) << bits) - 1
-            table[: mask + 1] = -1
+    _, _, where, owner, seen = scratch
+    m = repeated_words(word_hash, n, scratch)
+    for size in range(2, min(n, 10) + 1):
+        m = longer(m, scratch)
+        if size < 5:
+            best = np.int64(1)
+            best_at = np.int64(0)
             for k in range(m):
-                key = keys[k]
-                slot = np.int64((key * _STEP) >> shift)
-                while True:
-                    head = table[slot]
-                    if head < 0:
-                        table[slot] = k
-                        seen[k] = 1
-                        owner[k] = k
-                        break
-                    if keys[head] == key:
-                        seen[head] += 1
-                        owner[k] = head
-                        break
-                    slot = (slot + 1) & mask
-        best = np.int64(1)
-        best_at = np.int64(0)
-        repeated = np.int64(0)
-        kept = np.int64(0)
-        for k in range(m):
-            head = np.int64(owner[k])
-            count = np.int64(seen[head])
-            if count == 1:
-                continue
-            at = np.int64(where[k]) if size > 1 else k
-            if size > 4:
-                for j in range(at, at + size):
-                    repeated += word_chars[j]
-            elif count > best:
-                best = count
-                best_at = at
-            where[kept] = at
-            owner[kept] = head
-            kept += 1
-        m = kept
-        if size > 4:
-            # a word is in as many n-grams as its distance to the ends allows
-            most = min(size, n - size + 1)
-            total = most * counts[D_WORD_CHARS]
-            for j in range(most - 1):
-                total -= (most - 1 - j) * (word_chars[j] + word_chars[n - 1 - j])
-            out[1 + size] = repeated / max(total, 1)
-        elif size > 1:
+                if seen[owner[k]] > best:
+                    best = np.int64(seen[owner[k]])
+                    best_at = np.int64(where[k])
             length = np.int64(0)
-            for j in range(size):
-                length += word_chars[best_at + j]
+            for j in range(best_at, best_at + size):
+                length += word_chars[j]
             out[1 + size] = best * length / size_words
+            continue
+        repeated = np.int64(0)
+        for k in range(m):
+            for j in range(where[k], where[k] + size):
+                repeated += word_chars[j]
+        # a word is in as many n-grams as its distance to the ends allows
+        most = min(size, n - size + 1)
+        total = most * counts[D_WORD_CHARS]
+        for j in range(most - 1):
+            total -= (most - 1 - j) * (word_chars[j] + word_chars[n - 1 - j])
+        out[1 + size] = repeated / max(total, 1)
 
 
 @njit(cache=True, nogil=True)
@@ -959,34 +797,23 @@ def dolma(data, offsets, pages, flags, stops, stop_shift, blank_lines, want_repe
     """All dolma scores of a column: ``counts`` int64[n, DOLMA_COUNTS] and, if wanted, ``repetition``
     float64[n, 12]. ``blank_lines``: are blank lines duplicates of each other?"""
     n_docs = offsets.shape[0] - 1
-    longest = np.int64(0)
-    for d in range(n_docs):
-        longest = max(longest, offsets[d + 1] - offsets[d])
-    word_room = longest // 4 + 64
-    line_room = longest // 8 + 64
+    most = longest_of(offsets)
+    word_room = most // 4 + 64
+    line_room = most // 8 + 64
     grow = True
     word_hash = np.empty(0, np.uint64)
     word_chars = np.empty(0, np.int32)
     line_hash = np.empty(0, np.uint64)
     line_chars = np.empty(0, np.int32)
-    keys = np.empty(0, np.uint64)
-    where = np.empty(0, np.int32)
-    owner = np.empty(0, np.int32)
-    seen = np.empty(0, np.int32)
-    table = np.empty(0, np.int32)
-    d = 0
+    scratch = make_scratch(np.int64(0))
+    d = np.int64(0)
     while d < n_docs:
         if grow:
-            room = max(word_room, line_room)
             word_hash = np.empty(word_room, np.uint64)
             word_chars = np.empty(word_room, np.int32)
             line_hash = np.empty(line_room, np.uint64)
             line_chars = np.empty(line_room, np.int32)
-            keys = np.empty(word_room, np.uint64)
-            where = np.empty(word_room, np.int32)
-            owner = np.empty(word_room, np.int32)
-            seen = np.empty(room, np.int32)
-            table = np.empty(1 << _table_bits(room), np.int32)
+            scratch = make_scratch(word_room)
             grow = False
         counts[d, :] = 0
         fits = _scan_dolma(
@@ -1000,8 +827,7 @@ def dolma(data, offsets, pages, flags, stops, stop_shift, blank_lines, want_repe
             continue
         if want_repetition:
             _repetition_dolma(
-                counts[d], word_hash, word_chars, line_hash, line_chars, table, keys, where, owner, seen,
-                repetition[d],
+                counts[d], word_hash, word_chars, line_hash, line_chars, scratch, repetition[d]
             )  # fmt: skip
         d += 1
 
@@ -1019,9 +845,7 @@ def punctuated_lines(data, offsets, pages, flags, out, out_offsets):
             if i == end or data[i] == 10:
                 stop = i if i == end else i + 1
                 if tail == _DOT or tail == 0x3F or tail == 0x21 or tail == _QUOTE:
-                    for k in range(line, stop):
-                        out[filled] = data[k]
-                        filled += 1
+                    filled = copy(data, line, stop, out, filled)
                 line = stop
                 tail = np.int64(0)
                 i += 1
@@ -1032,10 +856,7 @@ def punctuated_lines(data, offsets, pages, flags, out, out_offsets):
                     tail = np.int64(b)
                 i += 1
             else:
-                b1 = data[i + 1] if i + 1 < end else np.uint8(0)
-                b2 = data[i + 2] if i + 2 < end else np.uint8(0)
-                b3 = data[i + 3] if i + 3 < end else np.uint8(0)
-                cp, size = decode(b, b1, b2, b3)
+                cp, size = char_at(data, i, end)
                 if (flags[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)] & SPACE) == 0:
                     tail = cp
                 i += size
@@ -1078,9 +899,7 @@ def repetitions(data, offsets, pages, flags, max_unit, whole, counts):
             limit = end if whole else line_end
             span_end = np.int64(-1)
             copies = np.int64(0)
-            b1 = data[i + 1] if i + 1 < limit else np.uint8(0)
-            b2 = data[i + 2] if i + 2 < limit else np.uint8(0)
-            cp, first_width = decode(data[i], b1, b2, np.uint8(0))
+            cp, first_width = char_at(data, i, limit)
             first = flags[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)]
             size = np.int64(1)
             while size <= max_unit and i + size <= line_end and i + 4 * size <= limit:
@@ -1100,9 +919,7 @@ def repetitions(data, offsets, pages, flags, max_unit, whole, counts):
                     at = nxt
                     copies = np.int64(1)
                     while at < limit:
-                        b1 = data[at + 1] if at + 1 < limit else np.uint8(0)
-                        b2 = data[at + 2] if at + 2 < limit else np.uint8(0)
-                        cp, width = decode(data[at], b1, b2, np.uint8(0))
+                        cp, width = char_at(data, at, limit)
                         spaced = (flags[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)] & SPACE) != 0
                         if copies <= 3 and (attempt >> (3 - copies)) & 1:
                             spaced = False

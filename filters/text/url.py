@@ -23,6 +23,7 @@ import curation as c
 from curation.identity import class_identity
 from filters.text import url_lists
 from filters.text.automaton import compile_patterns
+from filters.text.buffers import SHARED
 from filters.text.url_lists import List, read_list
 
 __all__ = [
@@ -41,6 +42,7 @@ URL_TYPE = pa.struct(
 BLOCKLIST_TYPE = pa.struct([("domain", pa.bool_()), ("url", pa.bool_()), ("hit", pa.string())])
 LISTS = Path(__file__).with_name("lists")
 MODULES = (
+    *SHARED,
     "filters.text.automaton",
     "filters.text.automaton_kernels",
     "filters.text.lowercase",

@@ -14,14 +14,10 @@ import numpy as np
 from numba import njit
 
 from filters.text.automaton_kernels import lower_case
+from filters.text.hash_kernels import PRIME, SEED, U, mix
+from filters.text.utf8_kernels import copy
 
-_U = np.uint64
-_SEED = _U(0xCBF29CE484222325)
-_PRIME = _U(0x100000001B3)
-_MIX1 = _U(0xFF51AFD7ED558CCD)
-_MIX2 = _U(0xC4CEB9FE1A85EC53)
-_S32, _S29 = _U(32), _U(29)
-_ONE, _NONE = _U(1), _U(0)
+_ONE, _NONE = U(1), U(0)
 
 _HASH, _SLASH, _BACKSLASH, _QUERY, _COLON, _AT, _DOT = 0x23, 0x2F, 0x5C, 0x3F, 0x3A, 0x40, 0x2E
 _OPEN, _CLOSE = 0x5B, 0x5D
@@ -30,11 +26,7 @@ _OPEN, _CLOSE = 0x5B, 0x5D
 @njit(cache=True, nogil=True)
 def _finish(h):
     """A well-mixed hash that is never 0."""
-    h ^= h >> _S32
-    h *= _MIX1
-    h ^= h >> _S29
-    h *= _MIX2
-    h ^= h >> _S32
+    h = mix(h)
     return h if h != _NONE else _ONE
 
 
@@ -93,8 +85,25 @@ def hosts(data, offsets, pages, shifts, out, out_offsets):
     out_offsets[0] = 0
     for row in range(offsets.shape[0] - 1):
         first, last, _ = host_of(data, offsets[row], offsets[row + 1])
-        at = lower_case(data, first, last, True, pages, shifts, out, at)
+        at = lower_case(data, first, last, np.bool_(True), pages, shifts, out, at)
         out_offsets[row + 1] = at
+
+
+@njit(cache=True, nogil=True)
+def _entry(block, i):
+    """(first byte, end) of what stands on the line that begins at byte ``i``, white space around it left out,
+    and where the next line begins. A comment is nothing."""
+    stop = i
+    while stop < block.shape[0] and block[stop] != 10:
+        stop += 1
+    a, z = i, stop
+    while a < z and block[a] <= 0x20:
+        a += 1
+    while z > a and block[z - 1] <= 0x20:
+        z -= 1
+    if a < z and block[a] == _HASH:
+        a = z
+    return a, z, stop + 1
 
 
 @njit(cache=True, nogil=True)
@@ -108,19 +117,10 @@ def host_entries(block, pages, shifts, scratch, hashes):
     unfit = np.int64(0)
     unfit_at = np.int64(-1)
     i = np.int64(0)
-    end = np.int64(block.shape[0])
-    while i < end:
-        stop = i
-        while stop < end and block[stop] != 10:
-            stop += 1
-        a, z = i, stop
+    while i < block.shape[0]:
         line = i
-        i = stop + 1
-        while a < z and block[a] <= 0x20:
-            a += 1
-        while z > a and block[z - 1] <= 0x20:
-            z -= 1
-        if a == z or block[a] == _HASH:
+        a, z, i = _entry(block, line)
+        if a == z:
             continue
         if block[a] == 0x2A and a + 1 < z and block[a + 1] == _DOT:
             a += 1
@@ -151,10 +151,10 @@ def host_entries(block, pages, shifts, scratch, hashes):
             if unfit_at < 0:
                 unfit_at = line
             continue
-        size = lower_case(block, a, z, True, pages, shifts, scratch, 0)
-        h = _SEED
+        size = lower_case(block, a, z, np.bool_(True), pages, shifts, scratch, np.int64(0))
+        h = SEED
         for k in range(size - 1, -1, -1):
-            h = (h ^ _U(scratch[k])) * _PRIME
+            h = (h ^ U(scratch[k])) * PRIME
         hashes[n] = _finish(h)
         n += 1
     return n, unfit, unfit_at
@@ -165,7 +165,7 @@ def _canonical(data, start, end, fold_path, pages, shifts, scratch):
     """Write host (lower case, without ``www.``) and path with query (without fragment and one last slash) to
     ``scratch``: (size of the host, size of all)."""
     first, last, path = host_of(data, start, end)
-    host = lower_case(data, first, last, True, pages, shifts, scratch, 0)
+    host = lower_case(data, first, last, np.bool_(True), pages, shifts, scratch, np.int64(0))
     if host > 4 and scratch[0] == 119 and scratch[1] == 119 and scratch[2] == 119 and scratch[3] == _DOT:
         host -= 4
         for k in range(host):
@@ -178,10 +178,8 @@ def _canonical(data, start, end, fold_path, pages, shifts, scratch):
     if stop > path and data[stop - 1] == _SLASH:
         stop -= 1
     if fold_path:
-        return host, lower_case(data, path, stop, True, pages, shifts, scratch, host)
-    for k in range(path, stop):
-        scratch[host + k - path] = data[k]
-    return host, host + stop - path
+        return host, lower_case(data, path, stop, np.bool_(True), pages, shifts, scratch, host)
+    return host, copy(data, path, stop, scratch, host)
 
 
 @njit(cache=True, nogil=True)
@@ -191,19 +189,10 @@ def url_entries(block, fold_path, pages, shifts, scratch, hashes):
     unfit = np.int64(0)
     unfit_at = np.int64(-1)
     i = np.int64(0)
-    end = np.int64(block.shape[0])
-    while i < end:
-        stop = i
-        while stop < end and block[stop] != 10:
-            stop += 1
-        a, z = i, stop
+    while i < block.shape[0]:
         line = i
-        i = stop + 1
-        while a < z and block[a] <= 0x20:
-            a += 1
-        while z > a and block[z - 1] <= 0x20:
-            z -= 1
-        if a == z or block[a] == _HASH:
+        a, z, i = _entry(block, line)
+        if a == z:
             continue
         host, size = _canonical(block, a, z, fold_path, pages, shifts, scratch)
         if host == 0:
@@ -211,9 +200,9 @@ def url_entries(block, fold_path, pages, shifts, scratch, hashes):
             if unfit_at < 0:
                 unfit_at = line
             continue
-        h = _SEED
+        h = SEED
         for k in range(size):
-            h = (h ^ _U(scratch[k])) * _PRIME
+            h = (h ^ U(scratch[k])) * PRIME
         hashes[n] = _finish(h)
         n += 1
     return n, unfit, unfit_at
@@ -251,6 +240,15 @@ def insert(hashes, bit, keys, sets, members, n_members, shift):
 
 
 @njit(cache=True, nogil=True)
+def _on_lists(key, keys, sets, members, shift):
+    """Bits of the lists that the entry with this hash is on."""
+    slot = np.int64(key >> shift)
+    while keys[slot] != _NONE and keys[slot] != key:
+        slot = (slot + 1) & np.int64(keys.shape[0] - 1)
+    return members[sets[slot]] if keys[slot] != _NONE else _NONE
+
+
+@njit(cache=True, nogil=True)
 def match_hosts(
     data, offsets, subdomains, pages, shifts, keys, sets, members, shift, scratch, lists, hit, hit_offsets
 ):
@@ -259,14 +257,13 @@ def match_hosts(
     ``subdomains``: an entry covers the hosts below it too (not for IP addresses). Without: only the host
     itself, as it is or without a leading ``www.``. Of several entries the shortest is the hit.
     """
-    mask = np.int64(keys.shape[0] - 1)
     at = np.int64(0)
     hit_offsets[0] = 0
     for row in range(offsets.shape[0] - 1):
         found = _NONE
         first, last, _ = host_of(data, offsets[row], offsets[row + 1])
         if last > first:
-            size = lower_case(data, first, last, True, pages, shifts, scratch, 0)
+            size = lower_case(data, first, last, np.bool_(True), pages, shifts, scratch, np.int64(0))
             www = (
                 size > 4
                 and scratch[0] == 119
@@ -281,21 +278,15 @@ def match_hosts(
                 while k >= 0 and scratch[k] >= 48 and scratch[k] <= 57:
                     k -= 1
                 parents = k >= 0 and scratch[k] != _DOT
-            h = _SEED
+            h = SEED
             for k in range(size - 1, -1, -1):
-                h = (h ^ _U(scratch[k])) * _PRIME
+                h = (h ^ U(scratch[k])) * PRIME
                 whole = k == 0 or (k == 4 and www and not subdomains)
                 if whole or (parents and scratch[k - 1] == _DOT):
-                    key = _finish(h)
-                    slot = np.int64(key >> shift)
-                    while keys[slot] != _NONE and keys[slot] != key:
-                        slot = (slot + 1) & mask
-                    if keys[slot] != _NONE:
-                        if found == _NONE:
-                            for j in range(k, size):
-                                hit[at + j - k] = scratch[j]
-                            at += size - k
-                        found |= members[sets[slot]]
+                    on = _on_lists(_finish(h), keys, sets, members, shift)
+                    if on != _NONE and found == _NONE:
+                        at = copy(scratch, k, size, hit, at)
+                    found |= on
         lists[row] = found
         hit_offsets[row + 1] = at
 
@@ -319,27 +310,20 @@ def match_urls(
 ):
     """Which lists hold each URL; as ``match_hosts``. ``prefixes``: an entry covers every URL that goes on
     after it with '/', '?' or '&'."""
-    mask = np.int64(keys.shape[0] - 1)
     at = np.int64(0)
     hit_offsets[0] = 0
     for row in range(offsets.shape[0] - 1):
         found = _NONE
         host, size = _canonical(data, offsets[row], offsets[row + 1], fold_path, pages, shifts, scratch)
         if host > 0:
-            h = _SEED
+            h = SEED
             for k in range(size + 1):
                 b = scratch[k] if k < size else np.uint8(0)
                 if k == size or (prefixes and k >= host and b in (_SLASH, _QUERY, 0x26)):
-                    key = _finish(h)
-                    slot = np.int64(key >> shift)
-                    while keys[slot] != _NONE and keys[slot] != key:
-                        slot = (slot + 1) & mask
-                    if keys[slot] != _NONE:
-                        if found == _NONE:
-                            for j in range(k):
-                                hit[at + j] = scratch[j]
-                            at += k
-                        found |= members[sets[slot]]
-                h = (h ^ _U(b)) * _PRIME
+                    on = _on_lists(_finish(h), keys, sets, members, shift)
+                    if on != _NONE and found == _NONE:
+                        at = copy(scratch, np.int64(0), k, hit, at)
+                    found |= on
+                h = (h ^ U(b)) * PRIME
         lists[row] = found
         hit_offsets[row + 1] = at

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 
 import curation as c
 from curation.errors import PlanError
+from filters.text.buffers import SHARED
 from filters.text.dclm.mappers import between, compat_of, least, measures, quoted
 from filters.text.dclm.pages import Page, PageMapper, Pages, builtin
 
@@ -83,7 +84,9 @@ class AlphaPerToken(c.Model):
     tokenizer_name: str
     column: str = "alphabetic_characters_to_tokens_filter"
     inputs = ("text",)
-    uses = ("filters.text.dclm.mappers_kernels", "filters.text.dclm.classes", "filters.text.codepoints")
+    uses = (
+        "filters.text.dclm.mappers_kernels", "filters.text.dclm.classes", "filters.text.codepoints", *SHARED,
+    )  # fmt: skip
 
     @property
     def outputs(self) -> dict[str, pa.DataType]:  # type: ignore[override]

@@ -1,8 +1,8 @@
 """Compiled passes that edit text: URLs, runs of newlines, lines. From UTF-8 buffers to UTF-8 buffers.
 
 Each takes a column (``data`` uint8, ``offsets`` int64[n + 1]), writes the edited documents one after another
-into ``out`` (as long as ``data``; no edit makes text longer) and their ends into ``out_offsets``, and returns
-how many documents changed. Readable oracles: ``tests/filters/oracle_dclm.py``.
+into ``out`` (as long as ``data``; no edit makes text longer) and their ends into ``out_offsets``. Readable
+oracles: ``tests/filters/oracle_dclm.py``.
 """
 
 # ruff: noqa: SIM102, SIM109 (written as the compiler reads them: few tests a byte)
@@ -12,10 +12,9 @@ import numpy as np
 from numba import njit
 
 from filters.text.dclm.classes import ALNUM, DECIMAL, DIGIT, GAP, SPACE, UPPER
-from filters.text.dclm.kernels import char_at
+from filters.text.hash_kernels import PRIME, SEED, U
+from filters.text.utf8_kernels import char_at, copy, longest_of
 
-_U = np.uint64
-_FNV, _PRIME = _U(0xCBF29CE484222325), _U(0x100000001B3)
 _DOT, _COLON, _SLASH, _AT, _NEWLINE = 0x2E, 0x3A, 0x2F, 0x40, 0x0A
 
 # What a byte may be part of, in a URL. NAME and REST are the character classes of DCLM's URL rule.
@@ -43,18 +42,6 @@ def _lookup(table, kinds, key):
             return np.int64(kinds[slot])
         slot = (slot + 1) & mask
     return np.int64(0)
-
-
-@njit(cache=True, nogil=True)
-def hash_names(data, offsets):
-    """FNV-1a of each string."""
-    out = np.empty(offsets.shape[0] - 1, np.uint64)
-    for d in range(out.shape[0]):
-        h = _FNV
-        for i in range(offsets[d], offsets[d + 1]):
-            h = (h ^ _U(data[i])) * _PRIME
-        out[d] = h
-    return out
 
 
 @njit(cache=True, nogil=True)
@@ -167,7 +154,7 @@ def _host_end(data, at, start, end, url, tlds, kinds):
     if point == first or (url[data[point - 1]] & LETTER_OR_DIGIT) == 0:
         return np.int64(-1), np.int64(-1), run_end
     # the name after the last point: all in one case
-    key = _FNV
+    key = SEED
     upper = np.int64(0)
     lower = np.int64(0)
     for i in range(point + 1, last):
@@ -177,7 +164,7 @@ def _host_end(data, at, start, end, url, tlds, kinds):
             b |= 0x20
         elif b >= 0x61 and b <= 0x7A:
             lower += 1
-        key = (key ^ _U(b)) * _PRIME
+        key = (key ^ U(b)) * PRIME
     if upper > 0 and lower > 0:
         return np.int64(-1), np.int64(-1), run_end
     kind = _lookup(tlds, kinds, key)
@@ -199,7 +186,6 @@ def _host_end(data, at, start, end, url, tlds, kinds):
 @njit(cache=True, nogil=True)
 def remove_urls(data, offsets, url, tlds, kinds, out, out_offsets):
     """Winnow's rule (``filters.text.dclm.edits.RemoveUrls``)."""
-    n_changed = np.int64(0)
     o = np.int64(0)
     out_offsets[0] = 0
     for d in range(offsets.shape[0] - 1):
@@ -238,17 +224,11 @@ def remove_urls(data, offsets, url, tlds, kinds, out, out_offsets):
                 continue
             while first > done and (data[first - 1] == 0x20 or data[first - 1] == 0x09):
                 first -= 1
-            n = first - done
-            out[o : o + n] = data[done:first]
-            o += n
+            o = copy(data, done, first, out, o)
             done = last
             i = last
-        n_changed += done > start
-        n = end - done
-        out[o : o + n] = data[done:end]
-        o += n
+        o = copy(data, done, end, out, o)
         out_offsets[d + 1] = o
-    return n_changed
 
 
 # ----------------------------------------------------------------------------------------- URLs, DCLM's rule
@@ -271,16 +251,16 @@ def _fold(cp):
 @njit(cache=True, nogil=True)
 def _starts_with_name(data, start, end, longest, tlds, kinds):
     """Do the first characters, case ignored, happen to spell a top-level domain?"""
-    key = _FNV
+    key = SEED
     i = start
     while i < end and i - start < 3 * longest:
         cp, size = char_at(data, i, end)
         folded = _fold(cp)
         if folded < 0x80:
-            key = (key ^ _U(folded)) * _PRIME
+            key = (key ^ U(folded)) * PRIME
         else:
             for k in range(size):
-                key = (key ^ _U(data[i + k])) * _PRIME
+                key = (key ^ U(data[i + k])) * PRIME
         i += size
         if _lookup(tlds, kinds, key) != 0:
             return True
@@ -290,7 +270,7 @@ def _starts_with_name(data, start, end, longest, tlds, kinds):
 @njit(cache=True, nogil=True)
 def _name_end(data, at, end, longest, pages, classes, tlds, kinds):
     """End of the longest listed name, as written, from byte ``at`` to a word boundary; -1 for none."""
-    key = _FNV
+    key = SEED
     found = np.int64(-1)
     i = at
     word = False
@@ -301,7 +281,7 @@ def _name_end(data, at, end, longest, pages, classes, tlds, kinds):
             found = i
         word = next_word
         for k in range(size):
-            key = (key ^ _U(data[i + k])) * _PRIME
+            key = (key ^ U(data[i + k])) * PRIME
         i += size
     if i == end and word and i - at <= longest and _lookup(tlds, kinds, key) != 0:
         found = i
@@ -324,7 +304,6 @@ def _lead(data, first, start, pages, classes):
 @njit(cache=True, nogil=True)
 def remove_urls_dclm(data, offsets, longest, url, pages, classes, tlds, kinds, out, out_offsets):
     """DCLM's pass over names: only in documents whose first characters spell a top-level domain."""
-    n_changed = np.int64(0)
     o = np.int64(0)
     out_offsets[0] = 0
     for d in range(offsets.shape[0] - 1):
@@ -359,17 +338,11 @@ def remove_urls_dclm(data, offsets, longest, url, pages, classes, tlds, kinds, o
                 if scheme >= 0:
                     first = scheme
                 first = _lead(data, first, done, pages, classes)
-            n = first - done
-            out[o : o + n] = data[done:first]
-            o += n
+            o = copy(data, done, first, out, o)
             done = last
             i = last
-        n_changed += done > start
-        n = end - done
-        out[o : o + n] = data[done:end]
-        o += n
+        o = copy(data, done, end, out, o)
         out_offsets[d + 1] = o
-    return n_changed
 
 
 @njit(cache=True, nogil=True)
@@ -398,7 +371,6 @@ def _octet_end(data, i, end):
 @njit(cache=True, nogil=True)
 def remove_addresses_dclm(data, offsets, url, pages, classes, out, out_offsets):
     """DCLM's pass over IPv4 addresses, in every document."""
-    n_changed = np.int64(0)
     o = np.int64(0)
     out_offsets[0] = 0
     for d in range(offsets.shape[0] - 1):
@@ -436,17 +408,11 @@ def remove_addresses_dclm(data, offsets, url, pages, classes, out, out_offsets):
             while k < end and (url[data[k]] & REST) != 0:
                 k += 1
             first = _lead(data, first, done, pages, classes)
-            n = first - done
-            out[o : o + n] = data[done:first]
-            o += n
+            o = copy(data, done, first, out, o)
             done = k
             i = k
-        n_changed += done > start
-        n = end - done
-        out[o : o + n] = data[done:end]
-        o += n
+        o = copy(data, done, end, out, o)
         out_offsets[d + 1] = o
-    return n_changed
 
 
 # ------------------------------------------------------------------------------------------ runs of newlines
@@ -455,7 +421,6 @@ def remove_addresses_dclm(data, offsets, url, pages, classes, out, out_offsets):
 @njit(cache=True, nogil=True)
 def squeeze_newlines(data, offsets, most, out, out_offsets):
     """Runs of more than ``most`` newlines become ``most``."""
-    n_changed = np.int64(0)
     o = np.int64(0)
     out_offsets[0] = 0
     for d in range(offsets.shape[0] - 1):
@@ -470,16 +435,10 @@ def squeeze_newlines(data, offsets, most, out, out_offsets):
             while i < end and data[i] == _NEWLINE:
                 i += 1
             if i - run > most:
-                n = run + most - done
-                out[o : o + n] = data[done : done + n]
-                o += n
+                o = copy(data, done, run + most, out, o)
                 done = i
-        n_changed += done > start
-        n = end - done
-        out[o : o + n] = data[done:end]
-        o += n
+        o = copy(data, done, end, out, o)
         out_offsets[d + 1] = o
-    return n_changed
 
 
 # ----------------------------------------------------------------------------------------------------- lines
@@ -493,10 +452,10 @@ STATS = ("n_lines", "uppercase", "numeric", "counter", "short", "emptied", "edit
          "words_after")  # fmt: skip
 _EDITED, _WORDS_BEFORE, _WORDS_AFTER = 6, 7, 8
 _UPPER_BIT, _DIGIT_BIT, _ALNUM_BIT, _GAP_BIT, _SPACE_BIT = (
-    _U(flag.bit_length() - 1) for flag in (UPPER, DIGIT, ALNUM, GAP, SPACE)
+    U(flag.bit_length() - 1) for flag in (UPPER, DIGIT, ALNUM, GAP, SPACE)
 )
-_ONE, _S32, _LOW = _U(1), _U(32), _U(0xFFFFFFFF)
-_LINE_START = _U(1) | _U(1 << 32)  # before a line: both a gap and white space
+_ONE, _S32, _LOW = U(1), U(32), U(0xFFFFFFFF)
+_LINE_START = U(1) | U(1 << 32)  # before a line: both a gap and white space
 WILD = -1  # a pattern's character that any character matches
 
 
@@ -702,15 +661,13 @@ def edit_lines(
     string. ``stats`` int64[n, 9].
     """
     n_docs = offsets.shape[0] - 1
-    longest = np.int64(0)
     most_lines = np.int64(0)
     for d in range(n_docs):
-        longest = max(longest, offsets[d + 1] - offsets[d])
         lines = np.int64(1)
         for i in range(offsets[d], offsets[d + 1]):
             lines += data[i] == _NEWLINE
         most_lines = max(most_lines, lines)
-    work = np.empty(longest, np.uint8)
+    work = np.empty(longest_of(offsets), np.uint8)
     starts = np.empty(most_lines, np.int32)  # within the document: Arrow strings end below 2 GiB
     ends = np.empty(most_lines, np.int32)
     sizes = np.empty((most_lines, 5), np.int32)  # of _measure; sizes[:, 0] < 0: to be measured again
@@ -721,12 +678,11 @@ def edit_lines(
     ascii_begins = np.empty(128, np.uint64)
     ascii_parts = np.empty(128, np.uint64)
     for k in range(128):
-        c = _U(classes[k])
+        c = U(classes[k])
         space = (c >> _SPACE_BIT) & _ONE
         ascii_kinds[k] = ((c >> _UPPER_BIT) & _ONE) | (((c >> _DIGIT_BIT) & _ONE) << _S32)
         ascii_begins[k] = ((c >> _ALNUM_BIT) & _ONE) | ((space ^ _ONE) << _S32)
         ascii_parts[k] = ((c >> _GAP_BIT) & _ONE) | (space << _S32)
-    n_changed = np.int64(0)
     o = np.int64(0)
     out_offsets[0] = 0
     for d in range(n_docs):
@@ -739,8 +695,8 @@ def edit_lines(
         s = np.int64(0)
         # ---- cut into lines, and measure them on the way (as ``_measure``: two counters in one number)
         continuation = np.int64(0)
-        kinds = _U(0)
-        starts_of = _U(0)
+        kinds = U(0)
+        starts_of = U(0)
         before = _LINE_START
         i = np.int64(0)
         while True:
@@ -753,7 +709,7 @@ def edit_lines(
                     i += 1
                 else:
                     cp, size = char_at(work, i, n_bytes)
-                    c = _U(classes[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)])
+                    c = U(classes[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)])
                     kinds += ((c >> _UPPER_BIT) & _ONE) | (((c >> _DIGIT_BIT) & _ONE) << _S32)
                     space = (c >> _SPACE_BIT) & _ONE
                     starts_of += before & (((c >> _ALNUM_BIT) & _ONE) | ((space ^ _ONE) << _S32))
@@ -775,8 +731,8 @@ def edit_lines(
             i += 1
             s = i
             continuation = np.int64(0)
-            kinds = _U(0)
-            starts_of = _U(0)
+            kinds = U(0)
+            starts_of = U(0)
             before = _LINE_START
         row[0] = n
         lo = np.int64(0)
@@ -786,8 +742,8 @@ def edit_lines(
             upto = numbers[step, 1]
             kept = lo
             for k in range(lo, n):
-                s = starts[k]
-                e = ends[k]
+                s = np.int64(starts[k])
+                e = np.int64(ends[k])
                 drop = False
                 if e > s:
                     if sizes[k, 0] < 0:
@@ -833,37 +789,34 @@ def edit_lines(
                 continue
             # ---- strip the document
             while lo < n:
-                s = _skip_space(work, starts[lo], ends[lo], pages, classes)
-                if s < ends[lo]:
+                e = np.int64(ends[lo])
+                s = _skip_space(work, np.int64(starts[lo]), e, pages, classes)
+                if s < e:
                     if s != starts[lo]:
                         starts[lo] = s
                         sizes[lo, 0] = -1
                     break
                 lo += 1
             while lo < n:
-                e = _skip_space_back(work, starts[n - 1], ends[n - 1], pages, classes)
-                if e > starts[n - 1]:
+                s = np.int64(starts[n - 1])
+                e = _skip_space_back(work, s, np.int64(ends[n - 1]), pages, classes)
+                if e > s:
                     if e != ends[n - 1]:
                         ends[n - 1] = e
                         sizes[n - 1, 0] = -1
                     break
                 n -= 1
         # ---- write what is left
-        wrote = o
-        s = starts[lo] if lo < n else np.int64(0)
+        s = np.int64(starts[lo]) if lo < n else np.int64(0)
         for k in range(lo, n):
             if sizes[k, 0] < 0:
-                _measure(work, starts[k], ends[k], pages, classes, sizes[k])
+                _measure(work, np.int64(starts[k]), np.int64(ends[k]), pages, classes, sizes[k])
             row[_WORDS_AFTER] += sizes[k, 3]
             if k + 1 < n and starts[k + 1] == ends[k] + 1:
                 continue  # nothing was cut between this line and the next: they are copied together
-            length = ends[k] - s
-            out[o : o + length] = work[s : ends[k]]
-            o += length
+            o = copy(work, s, np.int64(ends[k]), out, o)
             if k + 1 < n:
                 out[o] = _NEWLINE
                 o += 1
-                s = starts[k + 1]
-        n_changed += o - wrote != n_bytes
+                s = np.int64(starts[k + 1])
         out_offsets[d + 1] = o
-    return n_changed

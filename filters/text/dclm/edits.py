@@ -69,6 +69,7 @@ def remove_urls_from(
         column.data, column.offsets, longest, kernels.URL_BYTES, table.pages, table.classes, names, kinds,
         out, ends,
     )  # fmt: skip
+    out.flags.writeable = False  # as the first pass had it: the helpers of both are compiled once
     once = Utf8(out, ends)
     out, ends = np.empty(int(once.offsets[-1]), np.uint8), np.zeros(len(text) + 1, np.int64)
     kernels.remove_addresses_dclm(
@@ -80,6 +81,7 @@ def remove_urls_from(
 def tld_table(path: str | Path | None = None) -> tuple[np.ndarray, np.ndarray, int]:
     """Open-addressing table of name hashes, the kind of each name, bytes of the longest name."""
     from filters.text.dclm import edit_kernels as kernels
+    from filters.text.hash_kernels import fnv1a
 
     plain, wordlike = read_tlds(path)
     if not plain and not wordlike:
@@ -87,9 +89,9 @@ def tld_table(path: str | Path | None = None) -> tuple[np.ndarray, np.ndarray, i
     size = 1 << (4 * (len(plain) + len(wordlike))).bit_length()
     names, kinds = np.zeros(size, np.uint64), np.zeros(size, np.uint8)
     for kind, entries in ((kernels.PLAIN, plain), (kernels.WORDLIKE, wordlike)):
-        column = utf8(pa.array(entries, pa.string()))
-        for value in kernels.hash_names(column.data, column.offsets):
-            slot = int(value) % size
+        for name in entries:
+            value = fnv1a(name.encode())
+            slot = value % size
             while kinds[slot]:
                 slot = (slot + 1) % size
             names[slot], kinds[slot] = value, kind

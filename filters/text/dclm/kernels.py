@@ -32,6 +32,9 @@ from filters.text.dclm.classes import (
     SINGLE_QUOTE,
     SPACE,
 )
+from filters.text.hash_kernels import SEED, STEP, U, chain_raw, mix
+from filters.text.ngram_kernels import longer, make_scratch, repeated_pairs, repeated_units
+from filters.text.utf8_kernels import char_at, longest_of
 
 SCORES = (
     "n_chars",
@@ -66,64 +69,12 @@ REPETITION = (
     "dup_10_gram",
 )
 
-_U = np.uint64
-_SEED = _U(0xCBF29CE484222325)
-_STEP = _U(0x9E3779B97F4A7C15)
-_MIX1 = _U(0xFF51AFD7ED558CCD)
-_MIX2 = _U(0xC4CEB9FE1A85EC53)
-_S32, _S29, _S8, _S5 = _U(32), _U(29), _U(8), _U(5)
-_NEWLINE = _U(0x2545F4914F6CDD1D)
+_S8 = U(8)
+_NEWLINE = U(0x2545F4914F6CDD1D)
 
 _HASH, _DOT, _STAR, _DASH = 0x23, 0x2E, 0x2A, 0x2D
 _BULLET, _DISC, _ELLIPSIS = 0x2022, 0x25CF, 0x2026
 STOP_BITS = 6  # slots of the stop-word table, in bits: one bit of a mask each
-
-
-@njit(cache=True, nogil=True)
-def mix(h):
-    h ^= h >> _S32
-    h *= _MIX1
-    h ^= h >> _S29
-    h *= _MIX2
-    return h ^ (h >> _S32)
-
-
-@njit(cache=True, nogil=True)
-def chain(h, atom):
-    """Order-dependent combination of hashes."""
-    h = (h ^ atom) * _STEP
-    return h ^ (h >> _S32)
-
-
-@njit(cache=True, nogil=True)
-def decode(b0, b1, b2, b3):
-    """Code point and size of the character of these bytes (0 past the end); U+FFFD of size 1 if malformed."""
-    b0, b1, b2, b3 = np.int64(b0), np.int64(b1), np.int64(b2), np.int64(b3)
-    if b0 < 0x80:
-        return b0, np.int64(1)
-    if b0 >= 0xC2 and b0 < 0xE0 and (b1 & 0xC0) == 0x80:
-        return ((b0 & 0x1F) << 6) | (b1 & 0x3F), np.int64(2)
-    if b0 >= 0xE0 and b0 < 0xF0 and (b1 & 0xC0) == 0x80 and (b2 & 0xC0) == 0x80:
-        return ((b0 & 0x0F) << 12) | ((b1 & 0x3F) << 6) | (b2 & 0x3F), np.int64(3)
-    if b0 >= 0xF0 and b0 < 0xF5 and (b1 & 0xC0) == 0x80 and (b2 & 0xC0) == 0x80 and (b3 & 0xC0) == 0x80:
-        cp = ((b0 & 0x07) << 18) | ((b1 & 0x3F) << 12) | ((b2 & 0x3F) << 6) | (b3 & 0x3F)
-        if cp <= 0x10FFFF:
-            return cp, np.int64(4)
-    return np.int64(0xFFFD), np.int64(1)
-
-
-@njit(cache=True, nogil=True)
-def char_at(data, i, end):
-    """Code point and size of the character at byte ``i``; (-1, 0) at the end."""
-    if i >= end:
-        return np.int64(-1), np.int64(0)
-    b = data[i]
-    if b < 0x80:
-        return np.int64(b), np.int64(1)
-    b1 = data[i + 1] if i + 1 < end else np.uint8(0)
-    b2 = data[i + 2] if i + 2 < end else np.uint8(0)
-    b3 = data[i + 3] if i + 3 < end else np.uint8(0)
-    return decode(b, b1, b2, b3)
 
 
 # --------------------------------------------------------------------------------------------------- scores
@@ -132,12 +83,12 @@ def char_at(data, i, end):
 @njit(cache=True, nogil=True)
 def pack(data, start, end):
     """Up to eight bytes as one number, ASCII letters lower-cased; never 0 for a word."""
-    key = _U(0)
+    key = U(0)
     for i in range(start, end):
         b = data[i]
         if b >= 0x41 and b <= 0x5A:
             b |= 0x20
-        key = (key << _S8) | _U(b)
+        key = (key << _S8) | U(b)
     return key
 
 
@@ -166,7 +117,7 @@ def scores(data, offsets, pages, classes, stops, longest_stop, out):
     ``longest_stop``: bytes of the longest.
     """
     stop_mask = stops.shape[0] - 1
-    stop_shift = _U(64 - STOP_BITS)
+    stop_shift = U(64 - STOP_BITS)
     for d in range(offsets.shape[0] - 1):
         start, end = offsets[d], offsets[d + 1]
         continuation = np.int64(0)  # bytes that are not the first of their character
@@ -179,7 +130,7 @@ def scores(data, offsets, pages, classes, stops, longest_stop, out):
         n_cut = np.int64(0)
         n_symbols = np.int64(0)
         n_stops = np.int64(0)
-        stop_seen = _U(0)
+        stop_seen = U(0)
         free_dots = start  # where the next '...' may begin, and the next '. . .'
         free_spaced = start
         line_from = np.int64(-1)  # first byte of the line that is not white space; -1: none yet
@@ -259,18 +210,18 @@ def scores(data, offsets, pages, classes, stops, longest_stop, out):
                 n_alpha += 1
                 if i - first <= longest_stop:
                     key = pack(data, first, i)
-                    slot = np.int64((key * _STEP) >> stop_shift)
+                    slot = np.int64((key * STEP) >> stop_shift)
                     while stops[slot] != 0:
                         if stops[slot] == key:
                             n_stops += 1
-                            stop_seen |= _U(1) << _U(slot)
+                            stop_seen |= U(1) << U(slot)
                             break
                         slot = (slot + 1) & stop_mask
         if line_from >= 0:
             n_cut += _ends_in_ellipsis(data, line_from, line_to)
         n_unique = np.int64(0)
         while stop_seen:
-            stop_seen &= stop_seen - _U(1)
+            stop_seen &= stop_seen - U(1)
             n_unique += 1
         n_chars = end - start - continuation
         row = out[d]
@@ -339,12 +290,12 @@ def _scan(
     n_paras = np.int64(0)
     n_chars = np.int64(0)
     # the open line: its hash from its first character that is not white space, and up to its last such one
-    line = _SEED
-    line_solid = _SEED
+    line = SEED
+    line_solid = SEED
     line_from = np.int64(-1)
     # the open paragraph: its hash before the open line, and up to its last character that is not white space
-    para = _SEED
-    para_solid = _SEED
+    para = SEED
+    para_solid = SEED
     para_from = np.int64(-1)
     solid_to = np.int64(0)
     i = start
@@ -362,17 +313,17 @@ def _scan(
             n_chars += 1
             if cp != 10:
                 if line_from >= 0:
-                    line = chain(line, _U(cp))
+                    line = chain_raw(line, U(cp))
                 else:
-                    para = chain(para, _U(cp))
+                    para = chain_raw(para, U(cp))
                 continue
             if line_from >= 0:
                 line_hash[n_lines] = line_solid
                 line_chars[n_lines] = solid_to - line_from
                 n_lines += 1
                 line_from = np.int64(-1)
-                para_solid = chain(para, line_solid)
-                para = chain(para, line)
+                para_solid = chain_raw(para, line_solid)
+                para = chain_raw(para, line)
             if i < end and data[i] == 10:
                 i += 1
                 n_chars += 1
@@ -382,25 +333,25 @@ def _scan(
                     n_paras += 1
                     para_from = np.int64(-1)
             else:
-                para = chain(para, _NEWLINE)
+                para = chain_raw(para, _NEWLINE)
             continue
         # ---- one segment; ``before`` is the class of its last character that is not an EXTEND
         is_word = (c & ALNUM) != 0
         before = c & BREAK_CLASS
         joiner = (c & JOINER) != 0
-        h = _SEED
-        block = _U(0)
+        h = SEED
+        block = U(0)
         bits = np.int64(0)
         from_byte = i
         from_char = n_chars
         while True:
             # take the character at hand
             for k in range(size):
-                block = (block << _S8) | _U(data[i + k])
+                block = (block << _S8) | U(data[i + k])
                 bits += 1
                 if bits == 8:
-                    h = chain(h, block)
-                    block = _U(0)
+                    h = chain_raw(h, block)
+                    block = U(0)
                     bits = np.int64(0)
             i += size
             n_chars += 1
@@ -410,11 +361,11 @@ def _scan(
                     if (c & RUN) == 0:
                         break
                     before = c & BREAK_CLASS
-                    block = (block << _S8) | _U(data[i])
+                    block = (block << _S8) | U(data[i])
                     bits += 1
                     if bits == 8:
-                        h = chain(h, block)
-                        block = _U(0)
+                        h = chain_raw(h, block)
+                        block = U(0)
                         bits = np.int64(0)
                     i += 1
                     n_chars += 1
@@ -445,25 +396,25 @@ def _scan(
             else:
                 break
             joiner = False
-        atom = chain(h, block) ^ _U(i - from_byte)
+        atom = chain_raw(h, block) ^ U(i - from_byte)
         if is_word:
             word_hash[n_words] = mix(atom)
             word_chars[n_words] = n_chars - from_char
             n_words += 1
         if para_from < 0:
             para_from = from_char
-            para = _SEED
+            para = SEED
         if line_from < 0:
             line_from = from_char
-            line = _SEED
-        line = chain(line, atom)
+            line = SEED
+        line = chain_raw(line, atom)
         line_solid = line
         solid_to = n_chars
     if line_from >= 0:
         line_hash[n_lines] = line_solid
         line_chars[n_lines] = solid_to - line_from
         n_lines += 1
-        para_solid = chain(para, line_solid)
+        para_solid = chain_raw(para, line_solid)
     if para_from >= 0:
         para_hash[n_paras] = para_solid
         para_chars[n_paras] = solid_to - para_from
@@ -474,132 +425,65 @@ def _scan(
 
 
 @njit(cache=True, nogil=True)
-def table_bits(n):
-    bits = np.int64(3)
-    while (np.int64(1) << bits) < 2 * n:
-        bits += 1
-    return bits
-
-
-@njit(cache=True, nogil=True)
-def _group(keys, n, table, owner, seen):
-    """owner[k]: first position with the same key as k; seen[first]: how many there are."""
-    bits = table_bits(n)
-    shift = _U(64 - bits)
-    mask = (np.int64(1) << bits) - 1
-    table[: mask + 1] = -1
-    for k in range(n):
-        key = keys[k]
-        slot = np.int64((key * _STEP) >> shift)
-        while True:
-            first = table[slot]
-            if first < 0:
-                table[slot] = k
-                seen[k] = 1
-                owner[k] = k
-                break
-            if keys[first] == key:
-                seen[first] += 1
-                owner[k] = first
-                break
-            slot = (slot + 1) & mask
-
-
-@njit(cache=True, nogil=True)
-def _repeated_units(hashes, chars, n, table, owner, seen):
+def _repeated(hashes, chars, n, scratch):
     """Fractions of units, and of their characters, in units that occur more than once, all copies counted."""
     if n < 2:
         return 0.0, 0.0
-    _group(hashes, n, table, owner, seen)
-    units = np.int64(0)
-    repeated = np.int64(0)
-    total = np.int64(0)
-    for k in range(n):
-        total += chars[k]
-        if seen[owner[k]] > 1:
-            units += 1
-            repeated += chars[k]
-    return units / n, repeated / total
+    later, later_chars, firsts, first_chars = repeated_units(hashes, chars, n, scratch)
+    return (later + firsts) / n, (later_chars + first_chars) / chars[:n].sum()
 
 
 @njit(cache=True, nogil=True)
-def _repeated_grams(word_hash, word_chars, n, table, keys, where, owner, seen, out):
-    """out[0:3]: share of the top n-gram for n = 2, 3, 4; out[3:9]: of all repeated n-grams for n = 5 … 10.
-
-    A repeated (n+1)-gram starts where repeated n-grams start side by side, and then their two identities are
-    its own: after n = 2 only the repeated places are looked at again.
-    """
+def _repeated_grams(word_hash, word_chars, n, scratch, out):
+    """out[0:3]: share of the top n-gram for n = 2, 3, 4; out[3:9]: of all repeated n-grams for n = 5 … 10."""
     out[:] = 0.0
-    total = np.int64(0)
-    for k in range(n):
-        total += word_chars[k]
-    m = n - 1
+    total = word_chars[:n].sum()
+    _, _, where, owner, seen = scratch
+    m = repeated_pairs(word_hash, n, scratch)
     for size in range(2, 11):
-        if size == 2:
-            for k in range(m):
-                keys[k] = chain(word_hash[k], word_hash[k + 1] >> _U(1))  # shifted: "a b" is not "b a"
-        else:
-            kept = np.int64(0)
-            for k in range(m - 1):
-                if where[k + 1] == where[k] + 1:
-                    keys[kept] = (_U(owner[k]) << _S32) | _U(owner[k + 1])
-                    where[kept] = where[k]
-                    kept += 1
-            m = kept
-        if m < 2:
-            return
-        _group(keys, m, table, owner, seen)
-        kept = np.int64(0)
-        most = np.int64(1)
-        length = np.int64(0)
-        covered = np.int64(0)
-        covered_to = np.int64(0)
-        for k in range(m):
-            first = np.int64(owner[k])
-            count = np.int64(seen[first])
-            if count == 1:
-                continue
-            at = k if size == 2 else np.int64(where[k])
-            if size < 5:
-                if count >= most and first == k:
-                    chars = np.int64(0)
-                    for j in range(at, at + size):
-                        chars += word_chars[j]
-                    if count > most or chars > length:
-                        most = count
-                        length = chars
-            else:
-                for j in range(max(at, covered_to), at + size):
-                    covered += word_chars[j]
-                covered_to = at + size
-            where[kept] = at
-            owner[kept] = first
-            kept += 1
-        m = kept
+        if size > 2:
+            m = longer(m, scratch)
         if m == 0:
             return
-        out[size - 2] = (most * length if size < 5 else covered) / total
+        found = np.int64(0)
+        if size < 5:
+            most = np.int64(1)
+            length = np.int64(0)
+            newest = np.int64(-1)
+            for k in range(m):
+                if owner[k] <= newest:
+                    continue
+                newest = np.int64(owner[k])
+                if seen[newest] >= most:
+                    chars = np.int64(0)
+                    for j in range(where[k], where[k] + size):
+                        chars += word_chars[j]
+                    if seen[newest] > most or chars > length:
+                        most = np.int64(seen[newest])
+                        length = chars
+            found = most * length
+        else:
+            covered_to = np.int64(0)
+            for k in range(m):
+                at = np.int64(where[k])
+                for j in range(max(at, covered_to), at + size):
+                    found += word_chars[j]
+                covered_to = at + size
+        out[size - 2] = found / total
 
 
 @njit(cache=True, nogil=True)
 def repetition(data, offsets, pages, classes, out):
     """All of ``REPETITION`` for each document: ``out`` float64[n, 16]."""
     n_docs = offsets.shape[0] - 1
-    longest = np.int64(0)
-    for d in range(n_docs):
-        longest = max(longest, offsets[d + 1] - offsets[d])
-    room = 2 * longest // 3 + 2  # densest is "a²a²…": of two words that touch, one has two bytes or more
+    room = 2 * longest_of(offsets) // 3 + 2  # densest is "a²a²…": of two words that touch, one has two bytes
     word_hash = np.empty(room, np.uint64)
     word_chars = np.empty(room, np.int32)
     line_hash = np.empty(room, np.uint64)
     line_chars = np.empty(room, np.int32)
     para_hash = np.empty(room, np.uint64)
     para_chars = np.empty(room, np.int32)
-    keys = np.empty(room, np.uint64)
-    where = np.empty(room, np.int32)
-    owner = np.empty(room, np.int32)
-    seen = np.empty(room, np.int32)
-    table = np.empty(1 << table_bits(room), np.int32)
+    scratch = make_scratch(room)
     counts = np.zeros(3, np.int64)
     for d in range(n_docs):
         _scan(
@@ -611,6 +495,6 @@ def repetition(data, offsets, pages, classes, out):
         row[0] = n_lines
         row[1] = n_paras
         row[2] = n_words
-        row[3], row[5] = _repeated_units(line_hash, line_chars, n_lines, table, owner, seen)
-        row[4], row[6] = _repeated_units(para_hash, para_chars, n_paras, table, owner, seen)
-        _repeated_grams(word_hash, word_chars, n_words, table, keys, where, owner, seen, row[7:])
+        row[3], row[5] = _repeated(line_hash, line_chars, n_lines, scratch)
+        row[4], row[6] = _repeated(para_hash, para_chars, n_paras, scratch)
+        _repeated_grams(word_hash, word_chars, n_words, scratch, row[7:])

@@ -29,7 +29,7 @@ import pyarrow.compute as pc
 import curation as c
 from curation.errors import PlanError, suggest
 from curation.hashing import uniform
-from filters.text.buffers import utf8
+from filters.text.buffers import SHARED, utf8
 from filters.text.dclm.mappers_sentences import TOKENIZERS, count_sentences, require_tokenizer
 
 LENGTH_TYPES = ("char", "word", "sentence", "line", "paragraph")
@@ -46,6 +46,7 @@ _MEASURING = (
     "filters.text.dclm.classes",
     "filters.text.dclm.mappers_sentences",
     "filters.text.codepoints",
+    *SHARED,
 )
 _REGEX = re.compile(r"[.^$*+?\[\]()|\\]|\{\d*,?\d*\}")
 _NOT_WORD = r"[^\pL\pN_]"
@@ -366,6 +367,7 @@ class Substrings(c.Model):
         "filters.text.automaton_kernels",
         "filters.text.codepoints",
         "filters.text.lowercase",
+        *SHARED,
     )
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from filters.text.dclm.classes import ALNUM, ALPHA, GAP, SPACE, UPPER
-from filters.text.dclm.kernels import decode
+from filters.text.utf8_kernels import char_at
 
 MEASURES = (
     "n_chars",
@@ -52,10 +52,7 @@ def measure(data, offsets, pages, classes, out):
                 size = np.int64(1)
                 c = np.int64(classes[b])
             else:
-                b1 = data[i + 1] if i + 1 < end else np.uint8(0)
-                b2 = data[i + 2] if i + 2 < end else np.uint8(0)
-                b3 = data[i + 3] if i + 3 < end else np.uint8(0)
-                cp, size = decode(b, b1, b2, b3)
+                cp, size = char_at(data, i, end)
                 c = np.int64(classes[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)])
             i += size
             n_chars += 1
@@ -163,10 +160,7 @@ def segments(data, offsets, pages, classes, separator, remove_empty, out):
                 solid = solid or (classes[b] & SPACE) == 0
                 i += 1
                 continue
-            b1 = data[i + 1] if i + 1 < end else np.uint8(0)
-            b2 = data[i + 2] if i + 2 < end else np.uint8(0)
-            b3 = data[i + 3] if i + 3 < end else np.uint8(0)
-            cp, size = decode(b, b1, b2, b3)
+            cp, size = char_at(data, i, end)
             solid = solid or (classes[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)] & SPACE) == 0
             i += size
         out[d] = n + (solid or not remove_empty)
@@ -187,11 +181,7 @@ def sentences(data, offsets, pages, classes, out):
         before = np.int64(0)  # the same when the mark was met
         capital = False  # is the word one capital letter?
         while i < end:
-            b = data[i]
-            b1 = data[i + 1] if i + 1 < end else np.uint8(0)
-            b2 = data[i + 2] if i + 2 < end else np.uint8(0)
-            b3 = data[i + 3] if i + 3 < end else np.uint8(0)
-            cp, size = decode(b, b1, b2, b3)
+            cp, size = char_at(data, i, end)
             c = np.int64(classes[(np.int64(pages[cp >> 8]) << 8) | (cp & 255)])
             i += size
             if c & SPACE:

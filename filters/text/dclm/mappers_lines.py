@@ -17,9 +17,12 @@ import curation as c
 from curation.apply import replace_columns
 from curation.errors import PlanError
 from curation.hashing import hash128
+from filters.text.buffers import SHARED
 from filters.text.dclm.mappers import SPACE, WORD_MODELS, lower, measures, one_of
 
-_MEASURES = ("filters.text.dclm.mappers", "filters.text.dclm.mappers_kernels", "filters.text.dclm.classes")
+_MEASURES = (
+    "filters.text.dclm.mappers", "filters.text.dclm.mappers_kernels", "filters.text.dclm.classes", *SHARED,
+)  # fmt: skip
 
 
 def kept_lines(lists: pa.Array, keep: np.ndarray, separator: str = "\n") -> pa.Array:

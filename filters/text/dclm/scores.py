@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 import curation as c
-from filters.text.buffers import utf8
+from filters.text.buffers import SHARED, utf8
 from filters.text.dclm import classes
 from filters.text.dclm.columns import one_array, struct_array, struct_type
 
@@ -33,7 +33,7 @@ SCORES = (
 SCORES_TYPE = struct_type(SCORES)
 USES = (
     "filters.text.dclm.kernels", "filters.text.dclm.classes", "filters.text.dclm.columns",
-    "filters.text.codepoints", "filters.text.buffers",
+    "filters.text.codepoints", *SHARED,
 )  # fmt: skip
 
 
@@ -51,6 +51,7 @@ def score_dclm(text: pa.Array | pa.ChunkedArray, stop_words: tuple[str, ...] = S
 
 def _stop_table(stop_words: tuple[str, ...]) -> tuple[np.ndarray, int]:
     from filters.text.dclm import kernels
+    from filters.text.hash_kernels import STEP
 
     size = 1 << kernels.STOP_BITS
     words = sorted({word.lower() for word in stop_words})
@@ -62,7 +63,7 @@ def _stop_table(stop_words: tuple[str, ...]) -> tuple[np.ndarray, int]:
     slots = np.zeros(size, np.uint64)
     for word in words:
         key = int.from_bytes(word.encode(), "big")
-        slot = (key * 0x9E3779B97F4A7C15 % (1 << 64)) >> (64 - kernels.STOP_BITS)
+        slot = (key * int(STEP) % (1 << 64)) >> (64 - kernels.STOP_BITS)
         while slots[slot]:
             slot = (slot + 1) % size
         slots[slot] = key
