@@ -37,7 +37,7 @@ from filters.text.codepoints import (
 )
 from filters.text.hash_kernels import PRIME, SEED, U, chain, mix
 from filters.text.ngram_kernels import group, longer, make_scratch, repeated_pairs, repeated_units
-from filters.text.utf8_kernels import char_at, longest_of
+from filters.text.utf8_kernels import char_at, decode, longest_of  # noqa: F401 (decode: others ask here)
 
 # A class flag beside those of ``codepoints``: the character ends a line as a sentence would.
 TERMINAL = 512
