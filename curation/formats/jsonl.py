@@ -111,15 +111,24 @@ def read(
     for block in _blocks(shard, min(batch_bytes, _PARSED_BYTES), max_record_bytes, bad):
         rows, offsets = _parse(block, shard.name, bad)
         batch = to_batch(rows, offsets, target, shard.name, "byte", bad, unread, loose)
+        size += len(block.data)
         del rows
+        block.data = b""  # a line of 30 MB is not kept while its row goes through the steps
         if batch.num_rows:
             held.append(batch)
-        size += len(block.data)
+        del batch
         if held and size >= batch_bytes:
-            yield joined(held)
-            held, size = [], 0
+            yield _taken(held)
+            size = 0
     if held:
-        yield joined(held)
+        yield _taken(held)
+
+
+def _taken(held: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """What is held, as one batch, and no longer held."""
+    batch = joined(held)
+    held.clear()
+    return batch
 
 
 class _Block:
