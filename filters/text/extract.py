@@ -44,22 +44,25 @@ def media_type(content_type: str | None, content: bytes) -> str | None:
 
 # ------------------------------------------------------------------------------------- which pages are risky
 
-_LARGE = 1 << 19  # bytes
-_GAP = 1 << 15  # bytes without ">"
 _SMALL = 6_000  # bytes; no page of this size takes more than a second or two
-_NESTED = 20_000_000
-_UNCLOSED = 500_000
+_LARGE = 4 << 20  # bytes; resiliparse needs 13 times the page in memory, and 0.1 s for a megabyte
+_GAP = 1 << 15  # bytes without ">"
+_SEPARATORS = 10_000  # of attributes: 0.2 s for one tag with so many
+_NESTED = 20_000_000  # pairs of nested tags and elements: 80 ns each
+_UNCLOSED = 1_000_000  # pairs of unclosed formatting and elements: 2.5 µs and 200 bytes each
 
 
-def _pairs(*names: str) -> np.ndarray:
-    """Tag names by their first two letters, as `risky` sees them."""
-    return np.array([ord(name[0]) << 8 | ord(name[1:2] or " ") for name in names], np.uint16)
-
-
-_BLOCKS = _pairs("div", "article")
-_LISTS = _pairs("ol", "ul")
-_ITEMS = _pairs("li")
-_FORMATTING = _pairs("a", "b", "big", "code", "em", "font", "i", "nobr", "s", "small", "strong", "tt", "u")
+_NAMES = {
+    1: ("div", "article"),
+    2: ("ol", "ul"),
+    3: ("li",),
+    4: ("a", "b", "big", "code", "em", "font", "i", "nobr", "s", "small", "strong", "tt", "u"),
+}
+# kind of a tag by the first two letters of its name, which is enough to err towards yes
+_KIND = np.zeros(1 << 16, np.uint8)
+for _kind, _names in _NAMES.items():
+    for _name in _names:
+        _KIND[ord(_name[0]) << 8 | ord(_name[1:2] or " ")] = _kind
 
 
 def risky(content: bytes) -> bool:
@@ -74,17 +77,16 @@ def risky(content: bytes) -> bool:
         return False
     if size > _LARGE:
         return True
-    # a stretch without ">" that has room for thousands of attributes
-    if size > _GAP and any(content.find(b">", at, at + _GAP) < 0 for at in range(0, size - _GAP, _GAP)):
+    if size > _GAP and _many_attributes(content):
         return True
     data = np.frombuffer(content, np.uint8)
     begins = data == 0x3C  # "<"
     tags = int(np.count_nonzero(begins))
     if tags * tags <= _UNCLOSED:
         return False
-    at = np.flatnonzero(begins[:-1])
-    closes = data[at + 1] == 0x2F  # "/"
-    unclosed = tags - 2 * int(np.count_nonzero(closes))  # void elements and comments are among them
+    slashes = data[1:] == 0x2F
+    slashes &= begins[:-1]
+    unclosed = tags - 2 * int(np.count_nonzero(slashes))  # void elements and comments are among them
     if tags * tags <= _NESTED and unclosed * tags <= _UNCLOSED:
         return False
     data = np.frombuffer(content.replace(b"\0", b"") + b"   ", np.uint8)  # NUL: UTF-16
@@ -93,11 +95,26 @@ def risky(content: bytes) -> bool:
     first = data[at + 1 + closes] | np.uint8(0x20)  # lower case
     second = data[at + 2 + closes] | np.uint8(0x20)
     pair = first.astype(np.uint16) << 8 | np.where(second < 0x61, 0x20, second)
-    opened = pair[~closes]
-    blocks, lists, items = (int(np.isin(opened, names).sum()) for names in (_BLOCKS, _LISTS, _ITEMS))
-    formatting = np.isin(pair, _FORMATTING)
-    unclosed = int((formatting & ~closes).sum()) - int((formatting & closes).sum())
-    return blocks * tags > _NESTED or lists * items > _NESTED or unclosed * tags > _UNCLOSED
+    count = np.bincount(_KIND[pair] + np.where(closes, 5, 0), minlength=10)
+    _, containers, lists, items, formatting = (int(n) for n in count[:5])
+    unclosed = formatting - int(count[9])
+    return containers * tags > _NESTED or lists * items > _NESTED or unclosed * tags > _UNCLOSED
+
+
+def _many_attributes(content: bytes) -> bool:
+    """Is there a long stretch without ">" in which thousands of attributes could lie? Scripts and embedded
+    images are long too, but they hold few of what separates attributes."""
+    at, last = 0, len(content) - _GAP
+    while at < last:
+        if content.find(b">", at, at + _GAP) < 0:
+            start, end = content.rfind(b">", 0, at) + 1, content.find(b">", at + _GAP)
+            stretch = content[start : end if end > 0 else len(content)]
+            between = len(stretch) - len(stretch.translate(None, b" \n\t\r\f/\"'"))
+            if between > _SEPARATORS:
+                return True
+            at = start + len(stretch)
+        at += _GAP
+    return False
 
 
 # ------------------------------------------------------------------------------------------------- the steps
@@ -147,11 +164,13 @@ class _Extraction(c.Transform):
         batch is remembered until another comes, so that no page meets its deadline more than once.
         """
         known: dict[bytes, Any] = self.__dict__.get("_known") or {}
-        rows = list(zip(*(batch.column(name).to_pylist() for name in self.inputs), strict=True))
+        content, *others = (batch.column(name) for name in self.inputs)
+        labels = list(zip(*(column.to_pylist() for column in others), strict=True))
         made: list[Any] = []
         failed: Exception | None = None
         hits = 0
-        for values in rows:
+        for row, label in enumerate(labels):
+            values = (content[row].as_py(), *label)  # one page at a time, not the batch a second time
             found = known.get(_key(values)) if known else None
             hits += found is not None
             if found is None:
@@ -164,7 +183,8 @@ class _Extraction(c.Transform):
             made.append(found)
         if failed is not None:
             if batch.num_rows > 1 and hits < batch.num_rows:
-                object.__setattr__(self, "_known", dict(zip(map(_key, rows), made, strict=True)))
+                keys = (_key((content[row].as_py(), *label)) for row, label in enumerate(labels))
+                object.__setattr__(self, "_known", dict(zip(keys, made, strict=True)))
             raise failed.with_traceback(None)
         if known and not hits:
             object.__setattr__(self, "_known", {})

@@ -365,7 +365,7 @@ HOSTILE = {
     "nested lists": BODY + b"<ol><li>x" * 20_000,
     "unclosed formatting": BODY + b"<p>" + b"".join(b"<b id=%d>" % i for i in range(2_000)) + b"<p>x" * 9_000,
     "attributes": BODY + b"<p " + b"".join(b"a%d=1 " % i for i in range(40_000)) + b">x",
-    "large": BODY + b"<p>word</p>\n" * 60_000,
+    "large": BODY + b"<p>word</p>\n" * 360_000,
 }
 
 
