@@ -112,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
     from filters.text import fasttext_model
     from filters.text.language import find_model
 
-    labels = {label.removeprefix("__label__") for label in fasttext_model.load(find_model()).get_labels()}
+    labels = {label.removeprefix("__label__") for label in fasttext_model.load(find_model()).labels}
     own = yaml.load(languages.STOP_WORDS.read_text(encoding="utf-8"), yaml.BaseLoader)  # "no" is a word
     if wrong := sorted(set(own) - labels):
         print(f"{languages.STOP_WORDS.name}: lid.176 has no {', '.join(wrong)}", file=sys.stderr)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 import curation as c
 from filters.text import fasttext_model
@@ -50,21 +49,17 @@ class Language(c.Model):
     path: str | None = None
     inputs = ("text",)
     outputs = {"language": pa.string(), "language_score": pa.float32(), "language_truncated": pa.bool_()}
-    uses = ("filters.text.fasttext_model",)
+    uses = fasttext_model.MODULES
 
     def setup(self) -> None:
         object.__setattr__(self, "_model", fasttext_model.load(find_model(self.path)))
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
-        text = batch.column("text")
-        lines = fasttext_model.one_line(text, self.max_chars)
-        labels, scores = fasttext_model.top_labels(self._model, lines.to_pylist())
-        # a slice ends between characters, so only a cut one has fewer bytes
-        cut = pc.less(pc.binary_length(lines), pc.binary_length(text))
+        found = self._model.top(batch.column("text"), self.max_chars)  # type: ignore[attr-defined]
         return {
-            "language": pa.array(labels, pa.string()),
-            "language_score": pa.array(scores, pa.float32()),
-            "language_truncated": cut,
+            "language": found.labels,
+            "language_score": found.probabilities,
+            "language_truncated": found.cut,
         }
 
 

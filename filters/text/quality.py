@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,7 +38,7 @@ class FastTextQuality(c.Model):
     output: str = "quality"
     sha256: str | None = None
     inputs = ("text",)
-    uses = ("filters.text.fasttext_model",)
+    uses = fasttext_model.MODULES
 
     def __post_init__(self) -> None:
         if self.chunk_words is not None and self.chunk_words < 1:
@@ -55,33 +54,17 @@ class FastTextQuality(c.Model):
             from pools import fetch
 
             path = str(fetch.cached(path, sha256=self.sha256))
-        model: Any = fasttext_model.load(path)
-        labels = model.get_labels()
-        if self.positive not in labels:
+        model = fasttext_model.load(path)
+        if self.positive not in model.labels:
             raise ValueError(
-                f"{self.path}: no label {self.positive!r}; the model has {', '.join(sorted(labels))}"
+                f"{self.path}: no label {self.positive!r}; the model has {', '.join(sorted(model.labels))}"
             )
         object.__setattr__(self, "_model", model)
 
     def __call__(self, batch: pa.RecordBatch) -> pa.Array:
         text = batch.column("text")
-        lines: list[str] = []
-        first = np.zeros(len(text) + 1, np.int64)
-        for row, line in enumerate(fasttext_model.one_line(text).to_pylist()):
-            lines.extend(self._chunks(line or ""))
-            first[row + 1] = len(lines)
-        chances = fasttext_model.probabilities(self._model, lines, self.positive)  # type: ignore[attr-defined]
-        sizes = np.diff(first)
-        scores = np.zeros(len(text))
-        for row in np.flatnonzero(sizes):  # summed per row, so that a score does not depend on its neighbours
-            scores[row] = chances[first[row] : first[row + 1]].mean()
-        return pa.array(scores, pa.float64(), mask=np.asarray(text.is_null()))
-
-    def _chunks(self, line: str) -> list[str]:
-        if self.chunk_words is None:
-            return [line] if line and not line.isspace() else []
-        words, n = line.split(), self.chunk_words
-        return [" ".join(words[i : i + n]) for i in range(0, len(words), n)]
+        scores = self._model.probability(text, self.positive, self.chunk_words)  # type: ignore[attr-defined]
+        return pa.array(scores, mask=np.asarray(text.is_null()))
 
 
 fasttext_quality = FastTextQuality

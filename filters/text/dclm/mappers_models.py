@@ -36,34 +36,49 @@ SENTENCES_TYPE = pa.list_(
         ]
     )
 )
-_NOTHING = frozenset(string.punctuation + " ")
+_NOTHING = string.punctuation + " \n"
 
-Detect = Callable[[str], list[tuple[str, float]]]
+Found = list[tuple[str, float]]
+Detect = Callable[[pa.Array], list[Found]]
 
 
-def _detector(model: str, path: str | None, seed: int | None) -> Detect:
-    """text (one line for fastText) → (language, probability), the best first; empty where nothing is
-    found."""
+def _detector(model: str, path: str | None, seed: int | None, newline: str = " ") -> Detect:
+    """texts → for each its (language, probability), the best first; empty where nothing is found: for null
+    and for nothing but blanks and ASCII punctuation, too. ``newline``: what fastText reads for one."""
     if model == "langdetect":
-        import langdetect
-        from langdetect.lang_detect_exception import LangDetectException
-
-        def by_langdetect(text: str) -> list[tuple[str, float]]:
-            if seed is not None:
-                langdetect.DetectorFactory.seed = seed
-            try:
-                return [(found.lang, found.prob) for found in langdetect.detect_langs(text)]
-            except LangDetectException:  # a text without letters
-                return []
-
-        return by_langdetect
+        return _by_langdetect(seed)
     loaded = fasttext_model.load(find_model(path))
 
-    def by_fasttext(text: str) -> list[tuple[str, float]]:
-        (language,), (probability,) = fasttext_model.top_labels(loaded, [text])
-        return [] if language is None or probability is None else [(language, probability)]
+    def by_fasttext(texts: pa.Array) -> list[Found]:
+        top = loaded.top(texts, newline=newline)
+        pairs = zip(top.labels.to_pylist(), top.probabilities.to_pylist(), _says_nothing(texts), strict=True)
+        return [[] if label is None or nothing else [(label, chance)] for label, chance, nothing in pairs]
 
     return by_fasttext
+
+
+def _by_langdetect(seed: int | None) -> Detect:
+    import langdetect
+    from langdetect.lang_detect_exception import LangDetectException
+
+    def languages(text: str) -> Found:
+        if seed is not None:
+            langdetect.DetectorFactory.seed = seed
+        try:
+            return [(found.lang, found.prob) for found in langdetect.detect_langs(text)]
+        except LangDetectException:  # a text without letters
+            return []
+
+    def by_langdetect(texts: pa.Array) -> list[Found]:
+        pairs = zip(texts.to_pylist(), _says_nothing(texts), strict=True)
+        return [[] if nothing else languages(text) for text, nothing in pairs]
+
+    return by_langdetect
+
+
+def _says_nothing(texts: pa.Array) -> np.ndarray:
+    trimmed = pc.utf8_trim(texts.fill_null(""), characters=_NOTHING)
+    return np.asarray(pc.equal(pc.binary_length(trimmed), 0))
 
 
 def _require(model: str, seed: int | None = None) -> None:
@@ -89,27 +104,23 @@ class PageLanguages(c.Model):
     path: str | None = None
     compat: str | None = None
     inputs = ("text",)
-    uses = ("filters.text.fasttext_model",)
+    uses = fasttext_model.MODULES
 
     @property
     def outputs(self) -> dict[str, pa.DataType]:  # type: ignore[override]
         return {self.column: LANGUAGES_TYPE}
 
     def setup(self) -> None:
-        object.__setattr__(self, "_detect", _detector(self.model, self.path, self.seed))
+        newline = "" if self.compat == "dclm" else " "
+        object.__setattr__(self, "_detect", _detector(self.model, self.path, self.seed, newline))
 
     def __call__(self, batch: pa.RecordBatch) -> pa.Array:
         text = batch.column("text")
-        if self.model == "fasttext":
-            text = pc.replace_substring(text, "\n", "" if self.compat == "dclm" else " ")
-        pages = text.to_pylist()
-        return pa.array([None if page is None else self._languages(page) for page in pages], LANGUAGES_TYPE)
-
-    def _languages(self, page: str) -> list[dict[str, Any]]:
-        if _NOTHING.issuperset(page):
-            return []
-        found = self._detect(page)  # type: ignore[attr-defined]
-        return [{"language": language, "probability": probability} for language, probability in found]
+        pages = [
+            [{"language": language, "probability": probability} for language, probability in found]
+            for found in self._detect(text)  # type: ignore[attr-defined]
+        ]
+        return pa.array(pages, LANGUAGES_TYPE, mask=np.asarray(text.is_null()))
 
 
 def detect_lang_whole_page_enricher(
@@ -142,7 +153,7 @@ class SentenceLanguages(c.Model):
     column: str
     path: str | None = None
     inputs = ("text",)
-    uses = ("filters.text.fasttext_model", "filters.text.dclm.mappers_sentences")
+    uses = (*fasttext_model.MODULES, "filters.text.dclm.mappers_sentences")
 
     @property
     def outputs(self) -> dict[str, pa.DataType]:  # type: ignore[override]
@@ -153,22 +164,24 @@ class SentenceLanguages(c.Model):
         object.__setattr__(self, "_split", splitter(self.tokenizer))
 
     def __call__(self, batch: pa.RecordBatch) -> pa.Array:
-        pages = batch.column("text").to_pylist()
-        return pa.array([None if page is None else self._languages(page) for page in pages], SENTENCES_TYPE)
+        text = batch.column("text")
+        sentences = [[] if page is None else self._split(page) for page in text.to_pylist()]  # type: ignore[attr-defined]
+        flat = pa.array([sentence for page in sentences for sentence in page], pa.string())
+        found = iter(self._detect(flat))  # type: ignore[attr-defined]
+        pages = [_by_language([next(found) for _ in page]) for page in sentences]
+        return pa.array(pages, SENTENCES_TYPE, mask=np.asarray(text.is_null()))
 
-    def _languages(self, page: str) -> list[dict[str, Any]]:
-        found: dict[str, list[float]] = {}
-        for sentence in self._split(page):  # type: ignore[attr-defined]
-            if _NOTHING.issuperset(sentence):
-                continue
-            line = sentence.replace("\n", " ") if self.model == "fasttext" else sentence
-            for language, probability in self._detect(line):  # type: ignore[attr-defined]
-                found.setdefault(language, []).append(probability)
-        ranked = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
-        return [
-            {"language": language, "average_probability": sum(p) / len(p), "number_of_sentences": len(p)}
-            for language, p in ranked
-        ]
+
+def _by_language(sentences: list[Found]) -> list[dict[str, Any]]:
+    found: dict[str, list[float]] = {}
+    for sentence in sentences:
+        for language, probability in sentence:
+            found.setdefault(language, []).append(probability)
+    ranked = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [
+        {"language": language, "average_probability": sum(p) / len(p), "number_of_sentences": len(p)}
+        for language, p in ranked
+    ]
 
 
 def detect_lang_paragraph_enricher(
@@ -256,6 +269,9 @@ def language_filter(
 
 # -------------------------------------------------------------------------------------- quality, perplexity
 
+_WHITE_SPACE = "".join(char for char in map(chr, range(0x3001)) if char.isspace())  # what str.strip takes off
+_LINE_ENDS = "[\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]"  # of str.splitlines; "\r\n" makes one gap or two
+
 
 @dataclass(frozen=True)
 class HighQuality(c.Model):
@@ -264,7 +280,7 @@ class HighQuality(c.Model):
     model_filename: str
     column: str = "fasttext_hq_prob"
     inputs = ("text",)
-    uses = ("filters.text.fasttext_model", "filters.text.dclm.mappers")
+    uses = (*fasttext_model.MODULES, "filters.text.dclm.mappers")
 
     @property
     def outputs(self) -> dict[str, pa.DataType]:  # type: ignore[override]
@@ -274,16 +290,12 @@ class HighQuality(c.Model):
         object.__setattr__(self, "_model", fasttext_model.load(self.model_filename))
 
     def __call__(self, batch: pa.RecordBatch) -> pa.Array:
-        lines = [
-            None if page is None else " ".join(page.strip().splitlines())
-            for page in batch.column("text").to_pylist()
-        ]
-        labels, chances = fasttext_model.top_labels(self._model, lines)  # type: ignore[attr-defined]
-        scores = [
-            None if label is None or chance is None else 1 - chance if label == "cc" else chance
-            for label, chance in zip(labels, chances, strict=True)
-        ]
-        return pa.array(scores, pa.float64())
+        text = pc.utf8_trim(batch.column("text"), characters=_WHITE_SPACE)
+        top = self._model.top(pc.replace_substring_regex(text, _LINE_ENDS, " "))  # type: ignore[attr-defined]
+        chances = np.asarray(top.probabilities.fill_null(0)).astype(np.float64)
+        negative = np.asarray(pc.equal(top.labels, "cc").fill_null(False))
+        known = np.asarray(top.labels.is_valid())
+        return pa.array(np.where(negative, 1 - chances, chances), mask=~known)
 
 
 def classify_fasttext_hq_prob_enricher(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 import curation as c
 from filters.text import fasttext_model
@@ -28,7 +27,7 @@ class DclmLanguage(c.Model):
     compat: str | None = None
     inputs = ("text",)
     outputs = {"language": pa.string(), "language_score": pa.float32()}
-    uses = ("filters.text.fasttext_model",)
+    uses = fasttext_model.MODULES
 
     def __post_init__(self) -> None:
         check_compat(self.compat)
@@ -37,13 +36,9 @@ class DclmLanguage(c.Model):
         object.__setattr__(self, "_model", fasttext_model.load(find_model(self.path)))
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
-        text = batch.column("text")
-        if self.compat:
-            lines = pc.replace_substring(text, "\n", "")
-        else:
-            lines = fasttext_model.one_line(text, self.max_chars)
-        labels, scores = fasttext_model.top_labels(self._model, lines.to_pylist())  # type: ignore[attr-defined]
-        return {"language": pa.array(labels, pa.string()), "language_score": pa.array(scores, pa.float32())}
+        chars, newline = (0, "") if self.compat else (self.max_chars, " ")
+        found = self._model.top(batch.column("text"), chars, newline)  # type: ignore[attr-defined]
+        return {"language": found.labels, "language_score": found.probabilities}
 
 
 dclm_language = DclmLanguage
