@@ -1,17 +1,16 @@
 """What each code point is to the DCLM rules: Unicode word-break class, and the flags Python's ``str`` has.
 
-Flags come from ``filters.text.codepoints``; word-break classes (UAX #29, table 3) from ``word_break.txt``, a
-committed table, so that the same plan gives the same bytes under every Python. Regenerate that file, on
-purpose, with ``python -m filters.text.dclm.classes`` (needs the package ``regex``).
+Flags come from ``filters.text.codepoints``; word-break classes (UAX #29, table 3) from the committed table of
+``curation.barriers``, so that the same plan gives the same bytes under every Python.
 """
 
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 
 import numpy as np
 
+from curation.barriers._word_break import TABLE
 from filters.text import codepoints
 
 # Word-break classes. EXTEND holds Extend, Format and ZWJ; NEWLINE holds CR, LF and Newline. White space and
@@ -34,7 +33,6 @@ GAP = 1 << 12  # what fastText's reader cuts words at: ASCII white space and NUL
 MARK = 1 << 13  # '.', '#', '…', NUL: worth a closer look while words are counted
 RUN = 1 << 14  # ASCII letter, digit or '_': a run of these is never parted
 
-TABLE = Path(__file__).with_name("word_break.txt")
 _NAMES = {
     "ALetter": ALETTER, "Hebrew_Letter": HEBREW, "Numeric": NUMERIC, "Katakana": KATAKANA,
     "ExtendNumLet": EXTENDNUMLET, "MidLetter": MIDLETTER, "MidNum": MIDNUM, "MidNumLet": MIDNUMLET,
@@ -83,24 +81,3 @@ def load() -> codepoints.Classes:
     distinct: dict[bytes, int] = {}
     pages = np.array([distinct.setdefault(row.tobytes(), len(distinct)) for row in rows], np.uint16)
     return codepoints.Classes(pages, np.frombuffer(b"".join(distinct), np.uint16).copy())
-
-
-def main() -> None:
-    import regex
-
-    everything = "".join(chr(cp) for cp in range(codepoints.LAST + 1))
-    lines = [
-        "# Unicode word-break property (UAX #29) and Extended_Pictographic; what is not listed is Other.",
-        f"# made by: python -m filters.text.dclm.classes (regex {regex.__version__})",
-        "# class first last (hexadecimal)",
-    ]
-    for name in [*_NAMES, _PICTOGRAPHIC]:
-        prefix = "" if name == _PICTOGRAPHIC else "WB="
-        for run in regex.finditer(rf"\p{{{prefix}{name}}}+", everything):
-            lines.append(f"{name} {run.start():X} {run.end() - 1:X}")
-    TABLE.write_text("\n".join(lines) + "\n", encoding="ascii")
-    print(f"{TABLE.name}: {len(lines)} lines")
-
-
-if __name__ == "__main__":
-    main()
