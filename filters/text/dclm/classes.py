@@ -39,7 +39,6 @@ _NAMES = {
     "Single_Quote": SINGLE_QUOTE, "Double_Quote": DOUBLE_QUOTE, "Extend": EXTEND, "Format": EXTEND,
     "ZWJ": EXTEND, "CR": NEWLINE, "LF": NEWLINE, "Newline": NEWLINE,
 }  # fmt: skip
-_PICTOGRAPHIC = "Extended_Pictographic"
 
 # Numeric_Type = Digit: str.isdigit is true though the category is No
 DIGITS_NOT_DECIMAL = (
