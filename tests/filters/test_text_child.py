@@ -225,3 +225,19 @@ def test_in_worker_processes_of_either_executor(on, tmp_path, request):
     plan = [c.read(str(tmp_path / "pool")), Extract(extractor="trafilatura"), c.write(str(tmp_path / "out"))]
     report = c.run(plan, on=on, workers=2).report
     assert (report["output"]["rows"], report["quarantined"]["rows"]) == (12, 0)
+
+
+def test_the_child_of_a_large_worker_does_not_retire_at_every_page():
+    """getrusage's peak is inherited by what a process starts."""
+    script = """
+import numpy as np
+from filters.text import child
+ballast = np.ones(1 << 27)  # 1 GB, touched
+pids = set()
+for _ in range(3):
+    child.extract("resiliparse", b"<p>text</p>", None, 10.0, 2 << 30)
+    pids.add(child.pid())
+print(len(pids), None in pids)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["1", "False"], done.stdout + done.stderr
