@@ -215,6 +215,7 @@ def test_ordinary_pages_do_not_notice_their_neighbours(name, tmp_path, text, mod
     assert verdicts(alone) == verdicts(together)
 
 
+@pytest.mark.timeout(300)  # two runs, and the second extracts every large page anew
 @pytest.mark.parametrize("name", ["dclm_baseline", "fineweb"])
 def test_neither_batches_nor_workers_change_a_byte(name, tmp_path, warc, models, remembered, monkeypatch):
     from curation import stage
