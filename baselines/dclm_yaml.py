@@ -47,10 +47,9 @@ from filters.text.dclm.repetition import DclmRepetition
 from filters.text.dclm.scores import DclmScores
 
 # DCLM's name → what makes our steps
-FILTERS: dict[str, Callable[..., Any]] = {
+FILTERS: dict[str, Callable[..., Any]] = {"page_length_filter": mappers.scored_page_length_filter} | {
     f.__name__: f
     for f in (
-        mappers.page_length_filter,
         mappers.line_length_filter,
         mappers.alphanumeric_char_ratio_filter,
         mappers.substring_filter,

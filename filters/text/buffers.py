@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 SHARED = (
-    "filters.text.buffers", "filters.text.utf8_kernels", "filters.text.hash_kernels",
+    "filters.text.buffers", "filters.text.columns", "filters.text.utf8_kernels", "filters.text.hash_kernels",
     "filters.text.ngram_kernels",
 )  # fmt: skip
 """Modules under every compiled text score: part of ``uses``, the identity of a step."""

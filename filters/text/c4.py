@@ -42,8 +42,10 @@ import pyarrow.compute as pc
 
 import curation as c
 from filters.text.buffers import Utf8, utf8
+from filters.text.columns import one_array, strings, struct_array
 from filters.text.fineweb import STOP_CHARS
-from filters.text.scan import classes, source_of_rules, struct_of
+from filters.text.scan import classes, source_of_rules
+from filters.text.sources import identity_with
 from filters.text.url import LISTS, read_list
 
 POLICY_PHRASES = (
@@ -98,8 +100,7 @@ def c4_scores(
     ``sentences``: integers that take the place of ``n_sentences``, one a row, where another tool counts them.
     Raises TypeError for a column that is not text, ValueError when there is not one count a text.
     """
-    if isinstance(text, pa.ChunkedArray):
-        text = text.combine_chunks()
+    text = one_array(text)
     counts, _ = _run(
         utf8(text), False, remove_citations, filter_no_terminal_punct, min_words_per_line, max_word_length,
         filter_javascript, filter_policy,
@@ -108,7 +109,7 @@ def c4_scores(
         if len(sentences) != len(text):
             raise ValueError(f"sentences: {len(sentences)} counts for {len(text)} texts; one each is needed")
         counts[:, C4_TYPE.get_field_index("n_sentences")] = sentences.to_numpy(zero_copy_only=False)
-    return {"c4": struct_of(counts, C4_TYPE, text)}
+    return {"c4": struct_array(counts.T, C4_TYPE, text)}
 
 
 def c4_edit(
@@ -122,19 +123,12 @@ def c4_edit(
     filter_policy: bool = True,
 ) -> pa.Array:
     """The column with C4's line edits made; null stays null, a page without a kept line becomes empty."""
-    if isinstance(text, pa.ChunkedArray):
-        text = text.combine_chunks()
+    text = one_array(text)
     _, edited = _run(
         utf8(text), True, remove_citations, filter_no_terminal_punct, min_words_per_line, max_word_length,
         filter_javascript, filter_policy,
     )  # fmt: skip
-    wide = len(edited.data) >= 1 << 31
-    offsets = edited.offsets if wide else edited.offsets.astype(np.int32)
-    validity = text.is_valid().buffers()[1] if text.null_count else None
-    kind = pa.large_string() if wide else pa.string()
-    buffers = [validity, pa.py_buffer(offsets), pa.py_buffer(edited.data)]
-    made = pa.Array.from_buffers(kind, len(text), buffers)
-    return made if made.type == text.type else made.cast(text.type)
+    return strings(edited.data, edited.offsets, text, text.type)
 
 
 def _run(
@@ -231,14 +225,11 @@ class C4Score(c.Model):
     filter_policy: bool = True
     inputs = ("text",)
     outputs = {"c4": C4_TYPE}
+    identity = identity_with(source_of_rules)
 
     @property
     def name(self) -> str:
         return "c4"
-
-    @property
-    def identity(self) -> Any:
-        return [super().identity, source_of_rules()]
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         return dict(c4_scores(batch.column("text"), **self.parameters()))
@@ -259,14 +250,11 @@ class C4Lines(c.Transform):
     filter_javascript: bool = True
     filter_policy: bool = True
     inputs = ("text",)
+    identity = identity_with(source_of_rules)
 
     @property
     def name(self) -> str:
         return "c4_lines"
-
-    @property
-    def identity(self) -> Any:
-        return [super().identity, source_of_rules()]
 
     def __call__(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, np.ndarray]:
         edited = c4_edit(batch.column("text"), **self.parameters())

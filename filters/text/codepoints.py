@@ -73,9 +73,26 @@ class Classes(NamedTuple):
     pages: np.ndarray  # uint16[0x1100]
     classes: np.ndarray  # uint16[256 × distinct pages]
 
+    def flat(self) -> np.ndarray:
+        """The class of each code point, uint16[0x110000]."""
+        return self.classes.reshape(-1, 256)[self.pages].reshape(-1)
+
     def __getitem__(self, char: str | int) -> int:
         cp = ord(char) if isinstance(char, str) else char
         return int(self.classes[(int(self.pages[cp >> 8]) << 8) | (cp & 255)])
+
+
+def two_stage(*tables: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(pages, table, …) of tables over all code points: the entry of ``cp`` is at ``(pages[cp >> 8] << 8) |
+    (cp & 255)``. Rows of 256 that are equal in every table are kept once; the first stays first."""
+    rows = [table.reshape(-1, 256) for table in tables]
+    distinct: dict[bytes, int] = {}
+    pages = [
+        distinct.setdefault(b"".join(row.tobytes() for row in page), len(distinct))
+        for page in zip(*rows, strict=True)
+    ]
+    first = np.unique(pages, return_index=True)[1]
+    return np.array(pages, np.uint16), *(table[first].reshape(-1) for table in rows)
 
 
 def classify(cp: int) -> int:
@@ -121,11 +138,7 @@ def load(symbols: str | None = None) -> Classes:
     if symbols is not None:
         flat |= SOLID
         flat[[ord(char) for char in symbols]] &= np.uint16(0xFFFF ^ SOLID)
-    rows = flat.reshape(-1, 256)
-    distinct: dict[bytes, int] = {}
-    pages = np.array([distinct.setdefault(row.tobytes(), len(distinct)) for row in rows], dtype=np.uint16)
-    classes = np.frombuffer(b"".join(distinct), dtype=np.uint16).copy()
-    return Classes(pages, classes)
+    return Classes(*two_stage(flat))
 
 
 def ranges() -> list[tuple[int, int, int]]:

@@ -9,72 +9,40 @@ is different from the rule as first published. Lines are ``text.split("\\n")``, 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 import curation as c
+from curation.apply import replace_columns
 from filters.text import normal_forms
 from filters.text.buffers import SHARED, utf8
+from filters.text.columns import one_array, strings, struct_array, struct_type
 from filters.text.gopher import STOP_WORDS
+from filters.text.sources import identity_with
 
-GOPHER_TYPE = pa.struct(
-    [
-        ("character_count", pa.int64()),
-        ("word_count", pa.int64()),
-        ("median_word_length", pa.float64()),
-        ("symbol_to_word_ratio", pa.float64()),
-        ("fraction_of_words_with_alpha_character", pa.float64()),
-        ("required_word_count", pa.int64()),
-        ("fraction_of_lines_starting_with_bullet_point", pa.float64()),
-        ("fraction_of_lines_ending_with_ellipsis", pa.float64()),
-        ("fraction_of_duplicate_lines", pa.float64()),
-        ("fraction_of_characters_in_duplicate_lines", pa.float64()),
-        *((f"fraction_of_characters_in_most_common_{n}grams", pa.float64()) for n in (2, 3, 4)),
-        *((f"fraction_of_characters_in_duplicate_{n}grams", pa.float64()) for n in (5, 6, 7, 8, 9, 10)),
-    ]
-)
-C4_TYPE = pa.struct(
-    [
-        ("line_count", pa.int64()),
-        ("lines_with_no_ending_punctuation", pa.int64()),
-        ("lines_with_too_few_words", pa.int64()),
-        ("has_javascript", pa.bool_()),
-        ("has_javascript_word", pa.bool_()),
-        ("has_lorem_ipsum", pa.bool_()),
-        ("has_curly_brace", pa.bool_()),
-    ]
-)
-LENGTHS_TYPE = pa.struct(
-    [
-        ("bytes", pa.int64()),
-        ("characters", pa.int64()),
-        ("characters_stripped", pa.int64()),
-        ("words", pa.int64()),
-        ("tokens", pa.int64()),
-        ("paragraphs", pa.int64()),
-        ("symbol_paragraphs", pa.int64()),
-    ]
-)
-REPETITIONS_TYPE = pa.struct(
-    [
-        ("count", pa.int64()),
-        ("doc_max_score_repetition", pa.int64()),
-        ("doc_max_length_repetition", pa.int64()),
-        ("doc_frac_repetition", pa.float64()),
-    ]
-)
-_USES = ("filters.text.signal_kernels", "filters.text.normal_forms", *SHARED)
-
-
-def _tables() -> str:
-    """Content of the committed tables that every score here reads."""
-    files = (normal_forms.TABLE, normal_forms.codepoints.TABLE)
-    return hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=16).hexdigest()
+GOPHER_TYPE = struct_type(
+    (
+        "character_count", "word_count", "median_word_length", "symbol_to_word_ratio",
+        "fraction_of_words_with_alpha_character", "required_word_count",
+        "fraction_of_lines_starting_with_bullet_point", "fraction_of_lines_ending_with_ellipsis",
+        "fraction_of_duplicate_lines", "fraction_of_characters_in_duplicate_lines",
+        *(f"fraction_of_characters_in_most_common_{n}grams" for n in (2, 3, 4)),
+        *(f"fraction_of_characters_in_duplicate_{n}grams" for n in (5, 6, 7, 8, 9, 10)),
+    ),
+    whole=("character_count", "word_count", "required_word_count"),
+)  # fmt: skip
+_LINE_COUNTS = ("line_count", "lines_with_no_ending_punctuation", "lines_with_too_few_words")
+_FOUND = ("has_javascript", "has_javascript_word", "has_lorem_ipsum", "has_curly_brace")
+C4_TYPE = struct_type((*_LINE_COUNTS, *_FOUND), whole=_LINE_COUNTS, flags=_FOUND)
+_LENGTHS = (
+    "bytes", "characters", "characters_stripped", "words", "tokens", "paragraphs", "symbol_paragraphs",
+)  # fmt: skip
+LENGTHS_TYPE = struct_type(_LENGTHS, whole=_LENGTHS)
+_SPANS = ("count", "doc_max_score_repetition", "doc_max_length_repetition")
+REPETITIONS_TYPE = struct_type((*_SPANS, "doc_frac_repetition"), whole=_SPANS)
+_USES = (*normal_forms.USES, "filters.text.signal_kernels", *SHARED)
 
 
 def _counts(
@@ -93,20 +61,6 @@ def _counts(
         repetition, counts, repeated,
     )  # fmt: skip
     return counts.T, repeated.T
-
-
-def _struct(columns: Iterable[np.ndarray], kind: pa.StructType, text: pa.Array) -> pa.StructArray:
-    arrays = [
-        pa.array(np.ascontiguousarray(values).astype(field.type.to_pandas_dtype(), copy=False), field.type)
-        for values, field in zip(columns, kind, strict=True)
-    ]
-    mask = text.is_null() if text.null_count else None
-    return pa.StructArray.from_arrays(arrays, fields=list(kind), mask=mask)
-
-
-def _text(batch: pa.RecordBatch) -> pa.Array:
-    text = batch.column("text")
-    return text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
 
 
 @dataclass(frozen=True)
@@ -139,19 +93,16 @@ class DolmaGopher(c.Model):
     inputs = ("text",)
     outputs = {"dolma_gopher": GOPHER_TYPE}
     uses = (*_USES, "filters.text.redpajama")
+    identity = identity_with(normal_forms.content)
 
     def __post_init__(self) -> None:
         if self.compat not in (None, "dolma"):
             raise ValueError(f"dolma_gopher: compat is {self.compat!r}; it is None or 'dolma'")
 
-    @property
-    def identity(self) -> Any:
-        return [super().identity, _tables()]
-
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         from filters.text import signal_kernels as k
 
-        text = _text(batch)
+        text = one_array(batch.column("text"))
         counts, repeated = _counts(text, tuple(self.required_words), self.compat == "dolma", repetition=True)
         words, lines = np.maximum(counts[k.D_WORDS], 1), np.maximum(counts[k.D_UNITS], 1)
         blank = counts[k.D_CHARS] == 0  # an empty page has no line either
@@ -166,7 +117,7 @@ class DolmaGopher(c.Model):
             np.where(blank, 0, counts[k.D_ELLIPSIS] / lines),
             *repeated[1:],
         ]
-        return {"dolma_gopher": _struct(columns, GOPHER_TYPE, text)}
+        return {"dolma_gopher": struct_array(columns, GOPHER_TYPE, text)}
 
 
 dolma_gopher = DolmaGopher
@@ -232,19 +183,16 @@ class DolmaC4(c.Model):
     inputs = ("text",)
     outputs = {"dolma_c4": C4_TYPE}
     uses = (*_USES, "filters.text.redpajama")
-
-    @property
-    def identity(self) -> Any:
-        return [super().identity, _tables()]
+    identity = identity_with(normal_forms.content)
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         from filters.text import signal_kernels as k
 
-        text = _text(batch)
+        text = one_array(batch.column("text"))
         counts, _ = _counts(text)
         found = counts[[k.D_JAVASCRIPT, k.D_JAVASCRIPT_WORDS, k.D_LOREM, k.D_CURLY]] > 0
         columns = [counts[k.D_LINES], counts[k.D_NO_PUNCTUATION], counts[k.D_FEW_WORDS], *found]
-        return {"dolma_c4": _struct(columns, C4_TYPE, text)}
+        return {"dolma_c4": struct_array(columns, C4_TYPE, text)}
 
 
 dolma_c4 = DolmaC4
@@ -262,24 +210,19 @@ class DolmaNoPunctuation(c.Transform):
     inputs = ("text",)
     outputs = {"text": pa.string()}
     uses = _USES
-
-    @property
-    def identity(self) -> Any:
-        return [super().identity, _tables()]
+    identity = identity_with(normal_forms.content)
 
     def __call__(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, np.ndarray]:
         from filters.text import signal_kernels as kernels
 
-        column, table = utf8(_text(batch)), normal_forms.load()
-        n = batch.num_rows
+        text = one_array(batch.column("text"))
+        column, table = utf8(text), normal_forms.load()
         data = np.empty(int(column.offsets[-1] - column.offsets[0]), np.uint8)
-        offsets = np.zeros(n + 1, np.int64)
+        offsets = np.zeros(len(text) + 1, np.int64)
         kernels.punctuated_lines(column.data, column.offsets, table.pages, table.flags, data, offsets)
-        whole = pa.LargeStringArray.from_buffers(n, pa.py_buffer(offsets), pa.py_buffer(data[: offsets[-1]]))
         parents = np.flatnonzero(np.diff(offsets))
-        kept = batch.take(pa.array(parents))
-        text = whole.take(pa.array(parents)).cast(kept.schema.field("text").type)
-        return kept.set_column(kept.schema.get_field_index("text"), "text", text), parents
+        left = strings(data, offsets, text, text.type)
+        return replace_columns(batch, text=left).take(pa.array(parents)), parents
 
 
 dolma_no_punctuation = DolmaNoPunctuation
@@ -303,19 +246,18 @@ class DolmaLengths(c.Model):
     inputs = ("text",)
     outputs = {"dolma_lengths": LENGTHS_TYPE}
     uses = (*_USES, "filters.text.redpajama")
-
-    @property
-    def identity(self) -> Any:
-        return [super().identity, _tables()]
+    identity = identity_with(normal_forms.content)
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         from filters.text import signal_kernels as k
 
-        text = _text(batch)
+        text = one_array(batch.column("text"))
         counts, _ = _counts(text)
         rows = (k.D_CHARS, k.D_STRIPPED, k.D_WORDS, k.D_TOKENS, k.D_PARAGRAPHS, k.D_SYMBOL_PARAGRAPHS)
         return {
-            "dolma_lengths": _struct([np.diff(utf8(text).offsets), *counts[list(rows)]], LENGTHS_TYPE, text)
+            "dolma_lengths": struct_array(
+                [np.diff(utf8(text).offsets), *counts[list(rows)]], LENGTHS_TYPE, text
+            )
         }
 
 
@@ -341,21 +283,18 @@ class DolmaRepetitions(c.Model):
     inputs = ("text",)
     outputs = {"dolma_repetitions": REPETITIONS_TYPE}
     uses = _USES
+    identity = identity_with(normal_forms.content)
 
     def __post_init__(self) -> None:
         if self.max_unit < 1:
             raise ValueError(f"dolma_repetitions: max_unit is {self.max_unit}; it must be 1 or more")
-
-    @property
-    def identity(self) -> Any:
-        return [super().identity, _tables()]
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         import pyarrow.compute as pc
 
         from filters.text import signal_kernels as kernels
 
-        text = _text(batch)
+        text = one_array(batch.column("text"))
         column, table = utf8(text), normal_forms.load()
         counts = np.empty((len(text), 4), np.int64)
         kernels.repetitions(
@@ -363,7 +302,7 @@ class DolmaRepetitions(c.Model):
         )
         size = np.maximum(np.asarray(pc.fill_null(pc.utf8_length(text), 0)), 1)
         columns = [*counts.T[:3], counts[:, 3] / size]
-        return {"dolma_repetitions": _struct(columns, REPETITIONS_TYPE, text)}
+        return {"dolma_repetitions": struct_array(columns, REPETITIONS_TYPE, text)}
 
 
 dolma_repetitions = DolmaRepetitions

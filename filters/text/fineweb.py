@@ -15,12 +15,12 @@ between two ``\\n``; lines of white space alone do not count.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
 import curation as c
 from filters.text.scan import FINEWEB_TYPE, check_words, scan_scores, source_of_rules
+from filters.text.sources import identity_with
 
 # Sentence-ending punctuation of 159 code points over all scripts, as hexadecimal ranges: the Unicode
 # property Sentence_Terminal and a few marks of Khmer, Samaritan, Balinese … that datatrove 0.10 adds to it.
@@ -69,13 +69,10 @@ class FineWeb(c.Model):
     short_line_chars: int = 30
     inputs = ("text",)
     outputs = {"fineweb": FINEWEB_TYPE}
+    identity = identity_with(source_of_rules)
 
     def __post_init__(self) -> None:
         check_words(self.words)
-
-    @property
-    def identity(self) -> Any:
-        return [super().identity, source_of_rules()]
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         return dict(fineweb_scores(batch.column("text"), **self.parameters()))

@@ -18,12 +18,12 @@ joined without a space, so that "a bc" would equal "ab c".
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
 import curation as c
 from filters.text.scan import QUALITY_TYPE, REPETITION_TYPE, check_words, scan_scores, source_of_rules
+from filters.text.sources import identity_with
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 
@@ -64,13 +64,10 @@ class Gopher(c.Model):
     stop_words: tuple[str, ...] = STOP_WORDS
     inputs = ("text",)
     outputs = {"gopher": QUALITY_TYPE, "repetition": REPETITION_TYPE}
+    identity = identity_with(source_of_rules)
 
     def __post_init__(self) -> None:
         check_words(self.words)
-
-    @property
-    def identity(self) -> Any:
-        return [super().identity, source_of_rules()]
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         return dict(gopher_scores(batch.column("text"), words=self.words, stop_words=tuple(self.stop_words)))
@@ -84,13 +81,10 @@ class GopherQuality(c.Model):
     stop_words: tuple[str, ...] = STOP_WORDS
     inputs = ("text",)
     outputs = {"gopher": QUALITY_TYPE}
+    identity = identity_with(source_of_rules)
 
     def __post_init__(self) -> None:
         check_words(self.words)
-
-    @property
-    def identity(self) -> Any:
-        return [super().identity, source_of_rules()]
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         text, stop_words = batch.column("text"), tuple(self.stop_words)
@@ -104,13 +98,10 @@ class GopherRepetition(c.Model):
     words: str = "unicode"
     inputs = ("text",)
     outputs = {"repetition": REPETITION_TYPE}
+    identity = identity_with(source_of_rules)
 
     def __post_init__(self) -> None:
         check_words(self.words)
-
-    @property
-    def identity(self) -> Any:
-        return [super().identity, source_of_rules()]
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         return dict(gopher_scores(batch.column("text"), words=self.words, quality=False))

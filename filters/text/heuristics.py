@@ -7,7 +7,6 @@ numbers are those of the separate steps, to the bit.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
@@ -16,6 +15,7 @@ from filters.text.c4 import C4_TYPE, c4_scores
 from filters.text.fineweb import STOP_CHARS
 from filters.text.gopher import STOP_WORDS
 from filters.text.scan import FAMILIES, check_words, scan_scores, source_of_rules
+from filters.text.sources import identity_with
 
 
 def text_scores(
@@ -79,13 +79,10 @@ class Heuristics(c.Model):
     inputs = ("text",)
     outputs = {**dict(FAMILIES.values()), "c4": C4_TYPE}
     uses = ("filters.text.c4", "filters.text.gopher", "filters.text.fineweb")
+    identity = identity_with(source_of_rules)
 
     def __post_init__(self) -> None:
         check_words(self.words)
-
-    @property
-    def identity(self) -> Any:
-        return [super().identity, source_of_rules()]
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         return dict(text_scores(batch.column("text"), **self.parameters()))

@@ -14,29 +14,32 @@ from typing import NamedTuple
 
 import numpy as np
 
+from filters.text import codepoints
+
 TABLE = Path(__file__).with_name("lowercase.txt")
-LAST = 0x10FFFF
 
 
 class LowerCase(NamedTuple):
     """Two-stage table: ``cp`` becomes ``cp + shifts[(pages[cp >> 8] << 8) | (cp & 255)]``."""
 
-    pages: np.ndarray  # uint8[0x1100]
+    pages: np.ndarray  # uint16[0x1100]
     shifts: np.ndarray  # int32[256 × distinct pages]
+
+
+def flat() -> np.ndarray:
+    """What to add to each code point, int32[0x110000]."""
+    out = np.zeros(codepoints.LAST + 1, np.int32)
+    for line in TABLE.read_text(encoding="ascii").splitlines():
+        if not line.startswith("#"):
+            first, last, stride, shift = line.split()
+            out[int(first, 16) : int(last, 16) + 1 : int(stride)] = int(shift)
+    return out
 
 
 @functools.cache
 def load() -> LowerCase:
     """The table, as kernels read it."""
-    flat = np.zeros(LAST + 1, np.int32)
-    for line in TABLE.read_text(encoding="ascii").splitlines():
-        if not line.startswith("#"):
-            first, last, stride, shift = line.split()
-            flat[int(first, 16) : int(last, 16) + 1 : int(stride)] = int(shift)
-    distinct: dict[bytes, int] = {}
-    rows = flat.reshape(-1, 256)
-    pages = np.array([distinct.setdefault(row.tobytes(), len(distinct)) for row in rows], np.uint8)
-    return LowerCase(pages, np.frombuffer(b"".join(distinct), np.int32).copy())
+    return LowerCase(*codepoints.two_stage(flat()))
 
 
 def lower(text: str) -> str:
@@ -50,7 +53,7 @@ def lower(text: str) -> str:
 def runs() -> list[tuple[int, int, int, int]]:
     """(first, last, stride, shift) by this Python's ``str.lower``, where that is one code point."""
     out: list[tuple[int, int, int, int]] = []
-    for cp in range(LAST + 1):
+    for cp in range(codepoints.LAST + 1):
         low = "i" if cp == 0x130 else chr(cp).lower()
         if len(low) != 1 or ord(low) == cp:
             continue

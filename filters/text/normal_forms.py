@@ -1,12 +1,13 @@
-"""What ``str.lower`` and NFD make of each code point, as one small committed table.
+"""What lower case and NFD together make of each code point, from small committed tables.
 
 RedPajama-V2 computes most of its signals on text that is lower-cased, stripped of ASCII punctuation and
 decomposed (Unicode normal form D). A compiled pass cannot call Python's own tables, and those change with the
 Python version; so what is needed of them lies in ``normal_forms.txt``. Regenerate it (on purpose, with a new
 Unicode version) by ``python -m filters.text.normal_forms``.
 
-Lines of the file: ``M cp sequence`` (lower-cased and decomposed, where that is not the code point itself;
-Hangul syllables follow a formula), ``C first last class`` (canonical combining class, where not 0), and runs
+Lower case is that of ``lowercase``: character by character after decomposition, which gives the same as
+before it. Lines of the file: ``D cp sequence`` (decomposed, where that is not the code point itself; Hangul
+syllables follow a formula), ``C first last class`` (canonical combining class, where not 0), and runs
 ``N`` (``str.isnumeric``), ``L`` (lower or title case), ``K`` (cased), ``I`` (case-ignorable); the last two
 decide when a capital sigma at the end of a word becomes the final one.
 """
@@ -20,9 +21,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from filters.text import codepoints
+from filters.text import codepoints, lowercase
+from filters.text.sources import digest
 
 TABLE = Path(__file__).with_name("normal_forms.txt")
+USES = ("filters.text.normal_forms", "filters.text.lowercase", "filters.text.codepoints")
 
 SPACE, WORD, LETTER, UPPER, LOWER, NUMERIC, DROPPED, CASED, IGNORABLE, MAPPED, HANGUL, END, BULLET, ALPHA = (
     1 << bit for bit in range(14)
@@ -56,17 +59,18 @@ def load() -> NormalForms:
     size = codepoints.LAST + 1
     flags = np.zeros(size, np.uint16)
     classes = np.zeros(size, np.uint8)
-    mapped: dict[int, list[int]] = {}
+    shifts = lowercase.flat()
+    lower = np.arange(size) + shifts
+    mapped = {int(cp): [int(lower[cp])] for cp in np.flatnonzero(shifts)}
     for line in TABLE.read_text(encoding="ascii").splitlines():
         tag, *rest = line.split()
-        if tag == "M":
-            mapped[int(rest[0], 16)] = [int(value, 16) for value in rest[1:]]
+        if tag == "D":
+            mapped[int(rest[0], 16)] = [int(lower[int(value, 16)]) for value in rest[1:]]
         elif tag == "C":
             classes[int(rest[0], 16) : int(rest[1], 16) + 1] = int(rest[2])
         elif tag in _FLAGS:
             flags[int(rest[0], 16) : int(rest[1], 16) + 1] |= _FLAGS[tag]
-    base = codepoints.load()
-    known = base.classes.reshape(-1, 256)[base.pages].reshape(-1)
+    known = codepoints.load().flat()
     for theirs, ours in ((codepoints.SPACE, SPACE), (codepoints.ALPHA, ALPHA), (codepoints.UPPER, UPPER)):
         flags[(known & theirs) != 0] |= ours
     flags[(flags & (ALPHA | NUMERIC)) != 0] |= WORD
@@ -88,20 +92,19 @@ def load() -> NormalForms:
         entry[cp] = number
         sequence += mapped[cp]
         starts.append(len(sequence))
-    rows = np.concatenate([flags.reshape(-1, 256), entry.reshape(-1, 256)], axis=1)
-    distinct: dict[bytes, int] = {}
-    pages = np.array([distinct.setdefault(row.tobytes(), len(distinct)) for row in rows], np.uint16)
-    both = np.frombuffer(b"".join(distinct), np.uint16).reshape(-1, 512)
     order = np.array(sequence, np.int32)
     return NormalForms(
-        pages,
-        np.ascontiguousarray(both[:, :256]).reshape(-1),
-        np.ascontiguousarray(both[:, 256:]).reshape(-1),
+        *codepoints.two_stage(flags, entry),
         np.array(starts, np.int32),
         order,
         classes[order],
         ((flags[order] & NUMERIC) != 0).astype(np.uint8),
     )
+
+
+def content() -> str:
+    """Hash of the tables that ``load`` reads, for the identity of the steps that use it."""
+    return digest(TABLE, lowercase.TABLE, codepoints.TABLE)
 
 
 def describe() -> list[str]:
@@ -115,9 +118,9 @@ def describe() -> list[str]:
         char = chr(cp)
         if 0xD800 <= cp <= 0xDFFF:
             continue
-        normal = unicodedata.normalize("NFD", char.lower())
+        normal = unicodedata.normalize("NFD", char)
         if normal != char and not HANGUL_FIRST <= cp <= HANGUL_LAST:
-            lines.append(f"M {cp:X} " + " ".join(f"{ord(c):X}" for c in normal))
+            lines.append(f"D {cp:X} " + " ".join(f"{ord(c):X}" for c in normal))
         combining = unicodedata.combining(char)
         if combining:
             if marks and marks[-1][1] == cp - 1 and marks[-1][2] == combining:

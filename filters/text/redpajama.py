@@ -32,6 +32,8 @@ import pyarrow.compute as pc
 import curation as c
 from filters.text import normal_forms
 from filters.text.buffers import SHARED, utf8
+from filters.text.columns import one_array
+from filters.text.sources import identity_with
 
 # SMART (Salton 1971; printed in Lewis et al. 2004, "RCV1", JMLR 5, appendix 11), without what the word split
 # can never produce: entries with an apostrophe.
@@ -123,16 +125,13 @@ class RedpajamaSignals(c.Model):
     stop_words: str | tuple[str, ...] = STOP_WORDS
     bad_words: str | tuple[str, ...] | None = None
     inputs = ("text",)
-    uses = ("filters.text.signal_kernels", "filters.text.normal_forms", *SHARED)
+    uses = (*normal_forms.USES, "filters.text.signal_kernels", *SHARED)
+    identity = identity_with(normal_forms.content)
 
     @property
     def outputs(self) -> dict[str, pa.DataType]:  # type: ignore[override]
         per_line = {name: pa.list_(pa.float32()) for name in LINES} if self.lines else {}
         return {**DOCUMENT, **{f"{name}_mean": pa.float64() for name in LINES}, **per_line}
-
-    @property
-    def identity(self) -> Any:
-        return [super().identity, _file_digest(normal_forms.TABLE)]
 
     def setup(self) -> None:
         stop_words = _entries(self.stop_words, "stop_words")
@@ -141,20 +140,13 @@ class RedpajamaSignals(c.Model):
         object.__setattr__(self, "_phrases", _phrase_tables(bad_words))
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
-        text = batch.column("text")
-        if isinstance(text, pa.ChunkedArray):
-            text = text.combine_chunks()
+        text = one_array(batch.column("text"))
         if not hasattr(self, "_stops"):
             self.setup()
         return _signals(text, self.lines, self._stops, self._phrases, self.bad_words is not None)
 
 
 redpajama_signals = RedpajamaSignals
-
-
-def _file_digest(path: Path) -> str:
-    """Content of a committed table, for the identity of the step that reads it."""
-    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
 def _entries(given: str | tuple[str, ...], name: str) -> tuple[str, ...]:

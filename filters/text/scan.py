@@ -8,7 +8,6 @@ what users call.
 from __future__ import annotations
 
 import functools
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -17,41 +16,26 @@ import pyarrow as pa
 
 from filters.text import codepoints
 from filters.text.buffers import SHARED, utf8
+from filters.text.columns import one_array, struct_array, struct_type
+from filters.text.sources import digest
 
 WORDS = ("unicode", "tokens", "whitespace")
 
-QUALITY_TYPE = pa.struct(
-    [
-        ("n_words", pa.int64()),
-        ("n_tokens", pa.int64()),
-        ("mean_word_length", pa.float64()),
-        ("hash_ratio", pa.float64()),
-        ("ellipsis_ratio", pa.float64()),
-        ("bullet_line_ratio", pa.float64()),
-        ("ellipsis_line_ratio", pa.float64()),
-        ("alpha_word_ratio", pa.float64()),
-        ("n_stop_words", pa.int64()),
-    ]
-)
-REPETITION_TYPE = pa.struct(
-    [
-        ("n_chars", pa.int64()),
-        ("dup_para_frac", pa.float64()),
-        ("dup_para_char_frac", pa.float64()),
-        ("dup_line_frac", pa.float64()),
-        ("dup_line_char_frac", pa.float64()),
-        *((f"top_{n}_gram", pa.float64()) for n in (2, 3, 4)),
-        *((f"dup_{n}_gram", pa.float64()) for n in (5, 6, 7, 8, 9, 10)),
-    ]
-)
-FINEWEB_TYPE = pa.struct(
-    [
-        ("n_lines", pa.int64()),
-        ("line_punct_ratio", pa.float64()),
-        ("short_line_ratio", pa.float64()),
-        ("char_dup_ratio", pa.float64()),
-        ("newline_ratio", pa.float64()),
-    ]
+QUALITY_TYPE = struct_type(
+    (
+        "n_words", "n_tokens", "mean_word_length", "hash_ratio", "ellipsis_ratio", "bullet_line_ratio",
+        "ellipsis_line_ratio", "alpha_word_ratio", "n_stop_words",
+    )
+)  # fmt: skip
+REPETITION_TYPE = struct_type(
+    (
+        "n_chars", "dup_para_frac", "dup_para_char_frac", "dup_line_frac", "dup_line_char_frac",
+        *(f"top_{n}_gram" for n in (2, 3, 4)),
+        *(f"dup_{n}_gram" for n in (5, 6, 7, 8, 9, 10)),
+    )
+)  # fmt: skip
+FINEWEB_TYPE = struct_type(
+    ("n_lines", "line_punct_ratio", "short_line_ratio", "char_dup_ratio", "newline_ratio")
 )
 # family → (its column, its type), in the order of the arguments of kernels.scores
 FAMILIES = {
@@ -78,8 +62,7 @@ def scan_scores(
     """
     from filters.text import kernels
 
-    if isinstance(text, pa.ChunkedArray):
-        text = text.combine_chunks()
+    text = one_array(text)
     column = utf8(text)
     table = classes(symbols, stop_chars)
     given = utf8(pa.array([], pa.string()))
@@ -105,7 +88,7 @@ def scan_scores(
         stops, shift, *wanted, int(short_line_chars), *rows,
     )  # fmt: skip
     return {
-        name: struct_of(values, kind, text)
+        name: struct_array(values.T, kind, text)
         for want, values, (name, kind) in zip(wanted, rows, FAMILIES.values(), strict=True)
         if want
     }
@@ -119,18 +102,6 @@ def check_words(words: Any) -> None:
         )
 
 
-def struct_of(rows: np.ndarray, kind: pa.StructType, text: pa.Array) -> pa.StructArray:
-    """The columns of a matrix as the fields of ``kind``, null where ``text`` is."""
-    columns = [
-        pa.array(
-            np.ascontiguousarray(rows[:, i]).astype(field.type.to_pandas_dtype(), copy=False), field.type
-        )
-        for i, field in enumerate(kind)
-    ]
-    mask = text.is_null() if text.null_count else None
-    return pa.StructArray.from_arrays(columns, fields=list(kind), mask=mask)
-
-
 @functools.lru_cache(16)
 def classes(symbols: str | None = None, stop_chars: str = "") -> codepoints.Classes:
     """The code point table with the TERMINAL flag on ``stop_chars``."""
@@ -139,22 +110,16 @@ def classes(symbols: str | None = None, stop_chars: str = "") -> codepoints.Clas
         return table
     from filters.text.kernels import TERMINAL
 
-    flat = table.classes.reshape(-1, 256)[table.pages].ravel()
+    flat = table.flat()
     flat[[ord(char) for char in stop_chars]] |= TERMINAL
-    distinct: dict[bytes, int] = {}
-    pages = [distinct.setdefault(row.tobytes(), len(distinct)) for row in flat.reshape(-1, 256)]
-    return codepoints.Classes(np.array(pages, np.uint16), np.frombuffer(b"".join(distinct), np.uint16).copy())
+    return codepoints.Classes(*codepoints.two_stage(flat))
 
 
-@functools.cache
 def source_of_rules() -> str:
     """Hash of the files that the scores come from, whether or not they have been loaded."""
-    here = Path(__file__)
     names = ["scan.py", "kernels.py", "line_kernels.py", "codepoints.py", "codepoints.txt"]
     names += [module.rpartition(".")[2] + ".py" for module in SHARED]
-    return hashlib.blake2b(
-        b"".join(here.with_name(name).read_bytes() for name in names), digest_size=16
-    ).hexdigest()
+    return digest(*(Path(__file__).with_name(name) for name in names))
 
 
 def _stop_table(stop_words: tuple[str, ...], table: codepoints.Classes) -> tuple[np.ndarray, np.uint64]:

@@ -170,9 +170,9 @@ def test_page_length_is_inclusive_at_both_ends(unit, pages_):
     if unit == "sentence":
         wanted = [0, 1, 2, 3, 2, 5]  # single capitals are initials
     assert lengths == wanted
-    assert kept(mappers.page_length_filter(unit, 2, 4), pages_) == [2, 3, 4]
-    assert kept(mappers.page_length_filter(unit), pages_) == [1, 2, 3, 4, 5]  # one at least
-    assert kept(mappers.page_length_filter(unit, 0), [*pages_, None]) == [0, 1, 2, 3, 4, 5]
+    assert kept(mappers.scored_page_length_filter(unit, 2, 4), pages_) == [2, 3, 4]
+    assert kept(mappers.scored_page_length_filter(unit), pages_) == [1, 2, 3, 4, 5]  # one at least
+    assert kept(mappers.scored_page_length_filter(unit, 0), [*pages_, None]) == [0, 1, 2, 3, 4, 5]
 
 
 def test_words_of_each_model():
@@ -190,7 +190,7 @@ def test_words_of_each_model():
     assert words(text, compat="dclm", ignore_punctuation=True) == 4
     assert words(text, model="uniseg", ignore_punctuation=True) == 6  # don't stop it now 3.14 bold
     with pytest.raises(c.PlanError, match="without punctuation"):
-        mappers.page_length_filter("word", model="uniseg")
+        mappers.scored_page_length_filter("word", model="uniseg")
 
 
 def test_sentences_by_hand():
@@ -212,7 +212,7 @@ def test_sentences_by_a_package_that_is_missing_or_there(monkeypatch):
 
     if importlib.util.find_spec("blingfire") is None:
         with pytest.raises(c.PlanError, match="blingfire, which is not installed"):
-            mappers.page_length_filter("sentence", 3, compat="dclm")
+            mappers.scored_page_length_filter("sentence", 3, compat="dclm")
     fake = types.ModuleType("blingfire")
     fake.__spec__ = importlib.util.spec_from_loader("blingfire", None)
     fake.text_to_sentences_and_offsets = lambda text: (
@@ -220,13 +220,15 @@ def test_sentences_by_a_package_that_is_missing_or_there(monkeypatch):
         [(m.start(), m.end()) for m in re.finditer("[^|]+", text)],
     )
     monkeypatch.setitem(sys.modules, "blingfire", fake)
-    assert kept(mappers.page_length_filter("sentence", 3, compat="dclm"), ["a|b", "a|b|c", "a|b| "]) == [1]
+    assert kept(
+        mappers.scored_page_length_filter("sentence", 3, compat="dclm"), ["a|b", "a|b|c", "a|b| "]
+    ) == [1]
 
 
 @pytest.mark.parametrize("name", ["length_type", "model", "tokenizer"])
 def test_unknown_units_name_the_nearest(name):
     with pytest.raises(c.PlanError, match="did you mean"):
-        mappers.page_length_filter(
+        mappers.scored_page_length_filter(
             **{
                 "length_type": "word",
                 name: {"length_type": "words", "model": "fastext", "tokenizer": "nltkk"}[name],

@@ -24,9 +24,9 @@ from filters.text.dclm.lines import (
     refinedweb_lines,
     substring_line_modifier,
     uppercase_ratio_line_modifier,
-    word_counter_enricher,
     words_removed_rule,
 )
+from filters.text.dclm.mappers import word_counter_enricher
 from filters.text.dclm.named import (
     alphabetic_word_ratio_filter,
     bullet_count_filter,

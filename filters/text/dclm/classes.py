@@ -52,8 +52,7 @@ DIGITS_NOT_DECIMAL = (
 @functools.cache
 def load() -> codepoints.Classes:
     """The two-stage table, read as ``classes[(pages[cp >> 8] << 8) | (cp & 255)]``."""
-    known = codepoints.load()
-    base = known.classes.reshape(-1, 256)[known.pages].reshape(-1)
+    base = codepoints.load().flat()
     flat = np.zeros(codepoints.LAST + 1, np.uint16)
     solid = (base & codepoints.SOLID) != 0
     mark = (base & codepoints.KIND) == codepoints.EXTEND
@@ -76,7 +75,4 @@ def load() -> codepoints.Classes:
     flat[[ord(char) for char in ".#…\0"]] |= MARK
     ascii_run = [cp for cp in range(128) if chr(cp).isalnum() or chr(cp) == "_"]
     flat[ascii_run] |= RUN
-    rows = flat.reshape(-1, 256)
-    distinct: dict[bytes, int] = {}
-    pages = np.array([distinct.setdefault(row.tobytes(), len(distinct)) for row in rows], np.uint16)
-    return codepoints.Classes(pages, np.frombuffer(b"".join(distinct), np.uint16).copy())
+    return codepoints.Classes(*codepoints.two_stage(flat))

@@ -12,8 +12,8 @@ import pyarrow as pa
 import curation as c
 from curation.apply import replace_columns
 from filters.text.buffers import Utf8, utf8
+from filters.text.columns import one_array, strings
 from filters.text.dclm import classes
-from filters.text.dclm.columns import one_array, strings
 from filters.text.dclm.scores import USES
 
 COMPAT = (None, "dclm")

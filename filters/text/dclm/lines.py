@@ -20,11 +20,10 @@ import pyarrow as pa
 
 import curation as c
 from filters.text.buffers import utf8
+from filters.text.columns import one_array, strings, struct_array
 from filters.text.dclm import classes
-from filters.text.dclm.columns import one_array, strings, struct_array
 from filters.text.dclm.edits import EDIT_USES, check_compat, kept_rows
 from filters.text.dclm.named import word_removal_ratio_filter
-from filters.text.dclm.scores import USES, score_dclm
 
 COUNTED = (
     "likes", "shares", "comments", "retweets", "reposts", "quotes", "bookmarks", "upvotes", "downvotes",
@@ -194,7 +193,7 @@ class RefinedWebLines(c.Transform):
     def __call__(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, np.ndarray]:
         before = one_array(batch.column("text"))
         text, stats = edit_lines(before, self.instructions())
-        return kept_rows(batch, text, line_edits=struct_array(stats, LINE_EDITS_TYPE, before))
+        return kept_rows(batch, text, line_edits=struct_array(stats.T, LINE_EDITS_TYPE, before))
 
 
 refinedweb_lines = RefinedWebLines
@@ -264,23 +263,3 @@ def substring_line_modifier(
     """
     rule = substring(banlist, case_sensitive, location, max_length, remove_substring_only, compat)
     return LineModifier("substring_line_modifier", rule)
-
-
-@dataclass(frozen=True)
-class WordCounterEnricher(c.Model):
-    """Words of fastText's reader that begin alphanumeric, as one int64 column named ``key``."""
-
-    key: str = "word_count"
-    inputs = ("text",)
-    uses = (*USES, "filters.text.dclm.scores")
-
-    @property
-    def outputs(self) -> dict[str, pa.DataType]:  # type: ignore[override]
-        return {self.key: pa.int64()}
-
-    def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
-        counted = score_dclm(batch.column("text"))
-        return {self.key: counted.flatten()[counted.type.get_field_index("n_words")]}
-
-
-word_counter_enricher = WordCounterEnricher

@@ -1,8 +1,8 @@
 """DCLM's filters under DCLM's own names and parameters: each is a score that stays, and a keep with the
 name as its reason.
 
-    from filters.text.dclm.mappers import page_length_filter
-    plan = [..., page_length_filter("sentence", min_length=3), ...]
+    from filters.text.dclm.mappers import scored_page_length_filter
+    plan = [..., scored_page_length_filter("sentence", min_length=3), ...]
 
 Source: DCLM (Li et al. 2024, arXiv 2406.11794) and the behaviour of its released pipeline. Rules that are
 odd there are mended here; ``compat="dclm"`` reproduces them, and each docstring says what differs. The
@@ -70,7 +70,7 @@ def word_counts(
     ignore_whitespace: bool = True,
     compat: str | None = None,
 ) -> np.ndarray:
-    """Words of each row, int64; the rule is in ``page_length_filter``."""
+    """Words of each row, int64; the rule is in ``scored_page_length_filter``."""
     if model == "uniseg":
         from filters.text.dclm import classes, kernels
 
@@ -101,7 +101,7 @@ def segment_counts(text: pa.Array, separator: str, remove_empty: bool = True) ->
 
 @dataclass(frozen=True)
 class PageLength(c.Model):
-    """Length of the text in some unit: one int64 column named ``column``. See ``page_length_filter``."""
+    """Length of the text in some unit, as ``scored_page_length_filter`` says: int64 column ``column``."""
 
     length_type: str
     ignore_punctuation: bool = False
@@ -133,9 +133,9 @@ class PageLength(c.Model):
     def outputs(self) -> dict[str, pa.DataType]:  # type: ignore[override]
         return {self.column: pa.int64()}
 
-    def __call__(self, batch: pa.RecordBatch) -> pa.Array:
+    def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         text = batch.column("text")
-        return pa.array(self._counts(text), pa.int64(), mask=np.asarray(text.is_null()))
+        return {self.column: pa.array(self._counts(text), pa.int64(), mask=np.asarray(text.is_null()))}
 
     def _counts(self, text: pa.Array) -> np.ndarray:
         if self.length_type == "char":
@@ -148,7 +148,7 @@ class PageLength(c.Model):
         return segment_counts(text, self.separator or _SEPARATORS[self.length_type], self.remove_empty)
 
 
-def page_length_filter(
+def scored_page_length_filter(
     length_type: str,
     min_length: float = 1,
     max_length: float = math.inf,
@@ -163,7 +163,10 @@ def page_length_filter(
     column: str = "page_length_filter",
     reason: str = "page_length_filter",
 ) -> list[Any]:
-    """Keep pages of ``min_length`` to ``max_length`` units, both inclusive.
+    """Keep pages of ``min_length`` to ``max_length`` units, both inclusive, by a score of its own.
+
+    All that DCLM's page_length_filter does. ``filters.text.dclm.page_length_filter`` is the keep alone, over
+    the counts that ``dclm_scores`` has made already: characters, lines, words.
 
     ``length_type``: ``char`` (code points); ``word``; ``sentence``; ``line`` and ``paragraph`` (pieces
     between one or two newlines; ``remove_empty``: only those with something but white space).
@@ -208,7 +211,7 @@ def word_counter_enricher(
     model: str = "fasttext",
     compat: str | None = None,
 ) -> Any:
-    """Column ``key``: words of the text; how they are cut is said in ``page_length_filter``."""
+    """Column ``key``: words of the text; how they are cut is said in ``scored_page_length_filter``."""
     step = PageLength(
         "word", ignore_punctuation, ignore_whitespace, model, compat=compat_of(compat), column=key
     )
@@ -334,7 +337,7 @@ class LowercaseRepetition(c.Model):
 
     output: str = "dclm_repetition_lower"
     inputs = ("text",)
-    uses = (*_MEASURING, "filters.text.dclm.repetition", "filters.text.dclm.columns")
+    uses = (*_MEASURING, "filters.text.dclm.repetition")
 
     @property
     def outputs(self) -> dict[str, pa.DataType]:  # type: ignore[override]

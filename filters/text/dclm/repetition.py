@@ -22,8 +22,8 @@ import pyarrow as pa
 
 import curation as c
 from filters.text.buffers import utf8
+from filters.text.columns import one_array, struct_array, struct_type
 from filters.text.dclm import classes
-from filters.text.dclm.columns import one_array, struct_array, struct_type
 from filters.text.dclm.scores import USES
 
 TOP_SIZES = (2, 3, 4)
@@ -46,7 +46,7 @@ def score_dclm_repetition(text: pa.Array | pa.ChunkedArray) -> pa.StructArray:
     column, table = utf8(text), classes.load()
     rows = np.empty((len(text), len(kernels.REPETITION)))
     kernels.repetition(column.data, column.offsets, table.pages, table.classes, rows)
-    return struct_array(rows, REPETITION_TYPE, text)
+    return struct_array(rows.T, REPETITION_TYPE, text)
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ import pyarrow as pa
 
 import curation as c
 from filters.text.buffers import SHARED, utf8
+from filters.text.columns import one_array, struct_array, struct_type
 from filters.text.dclm import classes
-from filters.text.dclm.columns import one_array, struct_array, struct_type
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 SCORES = (
@@ -32,7 +32,7 @@ SCORES = (
 )  # fmt: skip
 SCORES_TYPE = struct_type(SCORES)
 USES = (
-    "filters.text.dclm.kernels", "filters.text.dclm.classes", "filters.text.dclm.columns",
+    "filters.text.dclm.kernels", "filters.text.dclm.classes",
     "filters.text.codepoints", *SHARED,
 )  # fmt: skip
 
@@ -46,7 +46,7 @@ def score_dclm(text: pa.Array | pa.ChunkedArray, stop_words: tuple[str, ...] = S
     rows = np.empty((len(text), len(kernels.SCORES)))
     stops, longest = _stop_table(stop_words)
     kernels.scores(column.data, column.offsets, table.pages, table.classes, stops, longest, rows)
-    return struct_array(rows, SCORES_TYPE, text)
+    return struct_array(rows.T, SCORES_TYPE, text)
 
 
 def _stop_table(stop_words: tuple[str, ...]) -> tuple[np.ndarray, int]:
