@@ -111,6 +111,11 @@ def compare(model: Trained, lines: list[str]) -> None:
     asked = model.theirs.labels[: len(LABELS)]
     each = {label: model.ours.probability(pa.array(lines, pa.string()), label) for label in asked}
     found, values = model.theirs.predict(lines, k=len(model.theirs.labels)) if lines else ([], [])
+    if exact and lines:  # the same operations in the same order: even of equals the same one
+        first = [
+            names[0].removeprefix("__label__") if names else None for names in model.theirs.predict(lines)[0]
+        ]
+        assert [a for a in labels if a] == [b for a, b in zip(labels, first, strict=True) if a]
     for row, (line, names, theirs) in enumerate(zip(lines, found, values, strict=True)):
         known = dict(zip(names, theirs.tolist(), strict=True))
         if not line or line.isspace() or not known:
@@ -162,6 +167,7 @@ def test_every_kind_of_model_on_its_own_words(models, name):
         "</s>",
         "x </s> " + lines[0],
         "__label__a " + lines[1],
+        f"{ALL_WORDS[0]} __label__unknown {ALL_WORDS[1]} __label__ {ALL_WORDS[2]}",
         "漢字" * 900,
     ]
     lines += ["q" * n for n in (31, 32, 33, 63, 64, 65)] + ["a" * 31 + " b", "a" * 32 + " b", "é" * 16 + " b"]
