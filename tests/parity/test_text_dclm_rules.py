@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import count
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -287,21 +286,21 @@ def test_line_breaks_before_urls_stay_or_go():
     assert remove_urls_from(page, "dclm").to_pylist() == ["it is here\nand there"]
 
 
-class Reader:
-    """A language model that remembers what it was given."""
+@pytest.mark.parametrize("compat", [None, "dclm"])
+def test_language_joins_lines(compat):
+    """By default newlines are spaces and 2,000 characters are read; DCLM deletes them and reads the page."""
+    from filters.text import fasttext_model
+    from filters.text.language import find_model
 
-    def predict(self, texts):
-        self.read = texts
-        return [("__label__en",)] * len(texts), np.full((len(texts), 1), 0.9)
-
-
-@pytest.mark.parametrize(("compat", "read"), [(None, "end start"), ("dclm", "endstart")])
-def test_language_joins_lines(compat, read):
-    step, model = dclm.dclm_language(compat=compat), Reader()
-    object.__setattr__(step, "_model", model)
-    step(pa.record_batch({"text": ["end\nstart" + "x" * 3000]}))
-    assert model.read[0].startswith(read)
-    assert len(model.read[0]) == (2000 if compat is None else 3008)
+    model = fasttext_model.load(find_model())
+    page = "der Sturm\nund das\nBoot\n" * 100 + "the end of the story " * 60
+    step = dclm.dclm_language(compat=compat)
+    step.setup()
+    got = step(pa.record_batch({"text": [page]}))
+    read = {None: page.replace("\n", " ")[:2000], "dclm": page.replace("\n", "")}
+    expected = {key: model.top(pa.array([text])).probabilities[0].as_py() for key, text in read.items()}
+    assert expected[None] != pytest.approx(expected["dclm"], abs=1e-3)  # it makes a difference here
+    assert got["language_score"][0].as_py() == pytest.approx(expected[compat], abs=1e-6)
 
 
 @pytest.mark.parametrize(
