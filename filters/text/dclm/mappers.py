@@ -31,6 +31,7 @@ from curation.errors import PlanError, suggest
 from curation.hashing import uniform
 from filters.text.buffers import SHARED, utf8
 from filters.text.dclm.mappers_sentences import TOKENIZERS, count_sentences, require_tokenizer
+from filters.text.dclm.scores import score_dclm
 
 LENGTH_TYPES = ("char", "word", "sentence", "line", "paragraph")
 WORD_MODELS = ("fasttext", "split", "uniseg")
@@ -43,6 +44,7 @@ _SEPARATORS = {"line": "\n", "paragraph": "\n\n"}
 _MEASURING = (
     "filters.text.dclm.mappers_kernels",
     "filters.text.dclm.kernels",
+    "filters.text.dclm.scores",
     "filters.text.dclm.classes",
     "filters.text.dclm.mappers_sentences",
     "filters.text.codepoints",
@@ -78,6 +80,8 @@ def word_counts(
         out = np.empty((len(text), len(kernels.REPETITION)))
         kernels.repetition(column.data, column.offsets, table.pages, table.classes, out)
         return out[:, kernels.REPETITION.index("n_words")].astype(np.int64)
+    if model == "fasttext" and ignore_punctuation and ignore_whitespace:
+        return np.asarray(score_dclm(text).field("n_words"))
     found = measures(text)
     if model == "split":
         return found["n_alnum_words"] if ignore_punctuation else found["n_words"]
