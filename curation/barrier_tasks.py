@@ -18,8 +18,10 @@ import pyarrow.compute as pc
 
 from curation import storage
 from curation.manifest import Manifest, Record
+from curation.outputs import committed
 from curation.plan import decides
-from curation.stage import ShardTask, committed, peak_memory, work_batches, write_partitioned
+from curation.stage import ShardTask, peak_memory
+from curation.work_files import work_batches, write_partitioned
 
 
 @dataclass(frozen=True)

@@ -125,20 +125,24 @@ def check(expression: str, schema: dict[str, pa.DataType]) -> None:
                 f"keep expression {expression!r} reads column {name!r}, which no earlier step makes; "
                 f"{suggest(name, list(schema))}"
             )
-    used = [lower[name.lower()] for name in names]
-    table = pa.table(
-        {name: pa.array([], schema[name]) for name in used} | {"__row": pa.array([], pa.int64())}
-    )
+    _check_typed(expression, tuple((lower[name.lower()], schema[lower[name.lower()]]) for name in names))
+
+
+@lru_cache(maxsize=1024)
+def _check_typed(expression: str, used: tuple[tuple[str, pa.DataType], ...]) -> None:
+    table = pa.table({name: pa.array([], kind) for name, kind in used} | {"__row": pa.array([], pa.int64())})
+    con = _connection()
+    con.register("rows", table)
     try:
-        found = _query(f"DESCRIBE SELECT ({expression}\n) AS verdict FROM rows", table)[0][1]
-        _query(f"SELECT __row FROM rows WHERE ({expression}\n)", table)
-    except PlanError:
-        raise
+        con.execute(f"SELECT ({expression}\n) AS verdict FROM rows WHERE ({expression}\n)")
+        found = str(con.description[0][1])
     except Exception as error:
         first = str(error).split("\n\n")[0].split("\nLINE")[0]
-        types = ", ".join(f"{n}: {schema[n]}" for n in used)
+        types = ", ".join(f"{name}: {kind}" for name, kind in used)
         raise PlanError(f"keep expression {expression!r} is refused: {first} (columns: {types})") from None
-    if found != "BOOLEAN":
+    finally:
+        con.unregister("rows")
+    if found not in ("BOOLEAN", "bool"):
         raise PlanError(f"keep expression {expression!r} gives {found}, not true or false: compare it")
 
 
@@ -165,12 +169,3 @@ def evaluate_all(expressions: Sequence[str], batch: pa.RecordBatch) -> list[np.n
         mask[place] = np.asarray(answer[f"__{i}"], dtype=bool)
         kept.append(mask)
     return kept
-
-
-def _query(sql: str, table: pa.Table) -> list[tuple]:
-    con = _connection()
-    con.register("rows", table)
-    try:
-        return con.execute(sql).fetchall()
-    finally:
-        con.unregister("rows")

@@ -20,6 +20,7 @@ class OrderedParquet:
         from curation.formats.parquet import Writer
 
         self.schema, self.rows = schema, 0
+        self.waiting_bytes = 0
         self._writer = Writer(file, schema)
         self._pieces: list[pa.Table] = []
         self._places: list[np.ndarray] = []
@@ -29,8 +30,10 @@ class OrderedParquet:
         arrays = [
             columns[f.name] if f.name in columns else pa.nulls(len(places), f.type) for f in self.schema
         ]
-        self._pieces.append(pa.table([_as(a, f.type) for a, f in zip(arrays, self.schema, strict=True)],
-                                     schema=self.schema))  # fmt: skip
+        cast = [_as(a, f.type) for a, f in zip(arrays, self.schema, strict=True)]
+        piece = pa.table(cast, schema=self.schema)
+        self._pieces.append(piece)
+        self.waiting_bytes += piece.nbytes
         self._places.append(places)
         self.rows += len(places)
 
@@ -41,7 +44,7 @@ class OrderedParquet:
         order = np.argsort(np.concatenate(self._places), kind="stable")
         # `take` copies: what waits for its row group must not hold a whole batch's buffers
         table = pa.concat_tables(self._pieces).take(pa.array(order)).combine_chunks()
-        self._pieces, self._places = [], []
+        self._pieces, self._places, self.waiting_bytes = [], [], 0
         for batch in table.to_batches():
             self._writer.write(batch)
 

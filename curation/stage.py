@@ -6,33 +6,28 @@ executor. Rows live only here; nothing but the record crosses processes.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
 from curation import apply, storage
 from curation.edits import Edits
 from curation.errors import ShardError
+from curation.examples import EXAMPLES, examples, is_text, jsonable, start_of, text_bytes
 from curation.manifest import Manifest, Record
 from curation.ordered import OrderedParquet
+from curation.outputs import HashingFile, committed
 from curation.plan import Op, Types, decides
-
-EXAMPLES = 6  # removed rows shown per reason and shard
-_SNIPPET = 300
-_ITEMS = 20  # of a list that is a score
-_IMAGE_LIMIT = 24_000
-_SUMMARY_BYTES = 16 << 20
+from curation.work_files import RowsFile, Summary, in_order, joined, merged
 
 
 @dataclass(frozen=True)
@@ -103,56 +98,6 @@ class _Reason:
     examples: list[dict[str, Any]] = field(default_factory=list)
 
 
-class _HashingFile:
-    """A binary file that hashes and counts what is written to it."""
-
-    def __init__(self, raw: IO[bytes]):
-        self.raw, self.hash, self.count, self.closed = raw, xxhash.xxh3_128(), 0, False
-        self.abandoned = False
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
-        if self.abandoned:
-            return len(view)
-        self.hash.update(view)
-        self.raw.write(view)
-        self.count += len(view)
-        return len(view)
-
-    def tell(self) -> int:
-        return self.count
-
-    def flush(self) -> None:
-        if not self.abandoned:
-            self.raw.flush()
-
-    def close(self) -> None:  # the owner of the file closes it
-        self.closed = True
-
-    def writable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
-
-
-@contextlib.contextmanager
-def committed(manifest: Manifest, relative: str, outputs: list[dict[str, Any]]) -> Iterator[_HashingFile]:
-    """A file of the run directory that appears whole or not at all; its size and hash go to `outputs`."""
-    # A rename that a power cut undoes is found on resume: a record counts only with its outputs there, whole.
-    with storage.atomic_write(manifest.path(*relative.split("/")), manifest.tmp, sync_folder=False) as raw:
-        hashing = _HashingFile(raw)
-        try:
-            yield hashing
-        except BaseException:
-            hashing.abandoned = True  # a writer that is closed late must not write to a closed file
-            raise
-    outputs.append({"url": relative, "bytes": hashing.count, "xxh3": hashing.hash.hexdigest()})
-
-
 def run_shard(spec: StageSpec, task: ShardTask, attempt: int = 1) -> Record:
     """Run one stage on one shard and commit its outputs and its done record. Raises ShardError when rows do
     not add up or too many are bad; any other exception is a fault of a step or of the machine."""
@@ -160,6 +105,22 @@ def run_shard(spec: StageSpec, task: ShardTask, attempt: int = 1) -> Record:
     record = run.execute() | {"attempt": attempt}
     run.manifest.record_done(record)
     return record
+
+
+class _Rows(NamedTuple):
+    """Rows on their way: each one's place in the shard, and the step that dropped it or -1. A dropped row is
+    carried along only when every score is asked for."""
+
+    batch: pa.RecordBatch
+    rows: np.ndarray
+    verdicts: np.ndarray
+
+    @property
+    def live(self) -> int:
+        return int(np.count_nonzero(self.verdicts < 0))
+
+    def of(self, chosen: np.ndarray) -> _Rows:
+        return _Rows(self.batch.filter(pa.array(chosen)), self.rows[chosen], self.verdicts[chosen])
 
 
 class _ShardRun:
@@ -178,7 +139,7 @@ class _ShardRun:
         self.kept_examples: list[dict[str, Any]] = []
         self.side: OrderedParquet | None = None
         self.removed: OrderedParquet | None = None
-        self.summary: _Summary | None = None
+        self.summary: Summary | None = None
         self.text_in = self.text_out = 0
         self.rows_in = self.delivered = self.rows_out = self.next_row = 0
         self.scatter_seconds = 0.0
@@ -186,8 +147,11 @@ class _ShardRun:
         self.decisions: pa.Table | None = None
         self.seen_first: pa.Array | None = None
         self.seen: Any = None
-        self.has_text = _is_text(spec.schema_in.get("text"))
-        self.runs = _runs(spec.ops)
+        self.has_text = is_text(spec.schema_in.get("text"))
+        runs = _runs(spec.ops)
+        cut = _cut(runs)
+        self.wide, self.slim = runs[:cut], runs[cut:]
+        self.ready: dict[int, Any] = {}
         # a pool of web pages has its text only once a transform has extracted it
         makers = [op.index for op in spec.ops if op.kind == "transform" and "text" in (op.step.outputs or {})]
         self.text_maker = None if self.has_text or not makers else makers[0]
@@ -215,8 +179,7 @@ class _ShardRun:
             self.side = self._open_side(files, outputs)
             self.summary = self._open_summary(files, outputs)
             writer = self._writer(files.enter_context(committed(self.manifest, name, outputs)))
-            for box in self._source():
-                out = self._process(box.pop())
+            for out in self._processed():
                 for ordered in (self.side, self.removed):
                     if ordered is not None:
                         ordered.flush()
@@ -268,9 +231,9 @@ class _ShardRun:
             "pid": os.getpid(),
         }
 
-    def _writer(self, file: _HashingFile) -> Any:
+    def _writer(self, file: HashingFile) -> Any:
         if self.spec.write_format is None:
-            return _work_writer(file, self.out_schema)
+            return RowsFile(file, self.out_schema)
         from curation.formats import open_writer
 
         number = self.task.number
@@ -291,7 +254,7 @@ class _ShardRun:
         spec, task = self.spec, self.task
         clock = time.perf_counter
         if isinstance(task.source, list):
-            batches = _merged(task.source) if task.merge else _in_order(task.source)
+            batches = merged(task.source) if task.merge else in_order(task.source)
         else:
             from curation.formats import read_batches
 
@@ -355,113 +318,120 @@ class _ShardRun:
 
     # ---------------------------------------------------------------------------------------------- steps
 
-    def _process(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """One batch through every step. `rows` is each row's place in the shard; `verdicts` (only when every
-        score is asked for) holds the step that dropped a row which is carried along to be scored."""
+    def _processed(self) -> Iterator[pa.RecordBatch]:
+        """What the shard's rows have become. Where steps have let go of wide columns (a page's HTML), what is
+        left of several batches goes on as one: a step costs the same for ten rows as for a thousand."""
+        waiting: list[_Rows] = []
+        for box in self._source():
+            flow = self._steps(self.wide, self._numbered(box.pop()))
+            if not self.slim:
+                yield self._end(flow)
+                continue
+            waiting.append(flow)
+            side = sum(o.waiting_bytes for o in (self.side, self.removed) if o is not None)
+            if side + sum(f.batch.nbytes for f in waiting) >= self.spec.batch_bytes:
+                yield self._rest(waiting)
+        if waiting:
+            yield self._rest(waiting)
+
+    def _rest(self, waiting: list[_Rows]) -> pa.RecordBatch:
+        flow = _Rows(
+            joined([f.batch for f in waiting]),
+            np.concatenate([f.rows for f in waiting]),
+            np.concatenate([f.verdicts for f in waiting]),
+        )
+        waiting.clear()
+        return self._end(self._steps(self.slim, flow))
+
+    def _numbered(self, batch: pa.RecordBatch) -> _Rows:
         rows = np.arange(self.next_row, self.next_row + batch.num_rows, dtype=np.int64)
-        verdicts = np.full(batch.num_rows, -1, dtype=np.int32)
         self.next_row += batch.num_rows
-        if self.spec.before is not None:
-            batch, rows, verdicts = self._apply_barrier(batch, rows, verdicts)
-        for together in self.runs:
-            if len(together) > 1:
-                batch, rows, verdicts = self._keep_all(together, batch, rows, verdicts)
-            else:
-                batch, rows, verdicts = self._one(together[0], batch, rows, verdicts)
-        batch, rows, verdicts = self._release(batch, rows, verdicts)
-        self._side_car(batch, rows, None)
+        flow = _Rows(batch, rows, np.full(batch.num_rows, -1, dtype=np.int32))
+        return flow if self.spec.before is None else self._apply_barrier(flow)
+
+    def _steps(self, runs: list[tuple[Op, ...]], flow: _Rows) -> _Rows:
+        for together in runs:
+            flow = self._keep_all(together, flow) if len(together) > 1 else self._one(together[0], flow)
+        return flow
+
+    def _end(self, flow: _Rows) -> pa.RecordBatch:
+        batch, rows, _ = self._release(flow)
+        self._side_car(batch, rows)
         return batch
 
-    def _one(self, op: Op, batch: pa.RecordBatch, rows: np.ndarray, verdicts: np.ndarray) -> Any:
+    def _one(self, op: Op, flow: _Rows) -> _Rows:
         start = time.perf_counter()
         count = self.counts.setdefault(op.index, _Counts())
-        count.rows_in += int((verdicts < 0).sum())
+        count.rows_in += flow.live
         if op.kind == "keep":
-            batch, rows, verdicts = self._keep(op, batch, rows, verdicts)
+            flow = self._keep(op, flow)
         else:
-            if op.kind == "transform" and (verdicts >= 0).any():
-                batch, rows, verdicts = self._release(batch, rows, verdicts)
-            batch, rows, verdicts = self._apply(op, batch, rows, verdicts)
-        count.rows_out += int((verdicts < 0).sum())
+            flow = self._apply(op, self._release(flow) if op.kind == "transform" else flow)
+        count.rows_out += flow.live
         count.seconds += time.perf_counter() - start
         if op.index == self.text_maker:
-            self.text_in += text_bytes(batch)
-        return batch, rows, verdicts
+            self.text_in += text_bytes(flow.batch)
+        return flow
 
-    def _keep_all(
-        self, ops: tuple[Op, ...], batch: pa.RecordBatch, rows: np.ndarray, verdicts: np.ndarray
-    ) -> Any:
+    def _keep_all(self, ops: tuple[Op, ...], flow: _Rows) -> _Rows:
         """Keeps by expression that follow each other: one query for all, decided in their order."""
         start = time.perf_counter()
         try:
-            masks = apply.verdicts([op.step for op in ops], batch)
+            masks = apply.verdicts([op.step for op in ops], flow.batch)
         except Exception:  # perhaps of a row that an earlier keep would have dropped: one by one
-            for op in ops:
-                batch, rows, verdicts = self._one(op, batch, rows, verdicts)
-            return batch, rows, verdicts
+            return self._steps([(op,) for op in ops], flow)
         share = (time.perf_counter() - start) / len(ops)
         for op, kept in zip(ops, masks, strict=True):
             start = time.perf_counter()
             count = self.counts.setdefault(op.index, _Counts())
-            count.rows_in += int((verdicts < 0).sum())
-            verdicts = self._mark(op, batch, verdicts, kept, op.step.reason)
-            count.rows_out += int((verdicts < 0).sum())
+            count.rows_in += flow.live
+            flow = self._mark(op, flow, kept, op.step.reason)
+            count.rows_out += flow.live
             count.seconds += share + time.perf_counter() - start
-        return (batch, rows, verdicts) if self.spec.every_score else self._release(batch, rows, verdicts)
+        return flow if self.spec.every_score else self._release(flow)
 
-    def _keep(self, op: Op, batch: pa.RecordBatch, rows: np.ndarray, verdicts: np.ndarray) -> Any:
-        kept, errors = apply.verdict(op.step, batch)
+    def _keep(self, op: Op, flow: _Rows) -> _Rows:
+        kept, errors = apply.verdict(op.step, flow.batch)
         if errors:
-            self._errors(op, batch, [e for e in errors if verdicts[e.row] < 0])
-            self._let_go(batch, rows, verdicts, errors)
-            good = np.ones(batch.num_rows, dtype=bool)
+            self._errors(op, flow.batch, [e for e in errors if flow.verdicts[e.row] < 0])
+            self._let_go(flow, errors)
+            good = np.ones(flow.batch.num_rows, dtype=bool)
             good[[e.row for e in errors]] = False
-            batch, rows, verdicts, kept = batch.filter(pa.array(good)), rows[good], verdicts[good], kept[good]
-        return self._drop(op, batch, rows, verdicts, kept, op.step.reason)
+            flow, kept = flow.of(good), kept[good]
+        return self._drop(op, flow, kept, op.step.reason)
 
-    def _drop(
-        self,
-        op: Op,
-        batch: pa.RecordBatch,
-        rows: np.ndarray,
-        verdicts: np.ndarray,
-        kept: np.ndarray,
-        why: str,
-    ) -> Any:
-        verdicts = self._mark(op, batch, verdicts, kept, why)
-        return (batch, rows, verdicts) if self.spec.every_score else self._release(batch, rows, verdicts)
+    def _drop(self, op: Op, flow: _Rows, kept: np.ndarray, why: str) -> _Rows:
+        flow = self._mark(op, flow, kept, why)
+        return flow if self.spec.every_score else self._release(flow)
 
-    def _mark(
-        self, op: Op, batch: pa.RecordBatch, verdicts: np.ndarray, kept: np.ndarray, why: str
-    ) -> np.ndarray:
+    def _mark(self, op: Op, flow: _Rows, kept: np.ndarray, why: str) -> _Rows:
         """Count the rows that this step drops, and note the step as their verdict."""
-        gone = ~kept & (verdicts < 0)
-        if not gone.any():
-            return verdicts
-        self._count_drop(op, batch.filter(pa.array(gone)), why)
-        return np.where(gone, op.index, verdicts).astype(np.int32)
+        gone = np.flatnonzero(~kept & (flow.verdicts < 0))
+        if not len(gone):
+            return flow
+        self._count_drop(op, flow.batch, gone, why)
+        verdicts = flow.verdicts.copy()
+        verdicts[gone] = op.index
+        return flow._replace(verdicts=verdicts)
 
-    def _release(self, batch: pa.RecordBatch, rows: np.ndarray, verdicts: np.ndarray) -> Any:
+    def _release(self, flow: _Rows) -> _Rows:
         """Let dropped rows go: to the side-car and the removed shards."""
-        gone = verdicts >= 0
-        if not gone.any():
-            return batch, rows, verdicts
-        for index in np.unique(verdicts[gone]):
-            chosen = verdicts == index
-            leaving = batch.filter(pa.array(chosen))
-            why = self.reasons_text(int(index))
-            self._side_car(leaving, rows[chosen], why)
-            self._remove(leaving, rows[chosen], why)
-        live = ~gone
-        return batch.filter(pa.array(live)), rows[live], verdicts[live]
+        if flow.live == len(flow.rows):
+            return flow
+        live = flow.verdicts < 0
+        gone = np.flatnonzero(~live)
+        indices, which = np.unique(flow.verdicts[gone], return_inverse=True)
+        names = pa.array([self.reasons_text(int(index)) for index in indices], pa.string())
+        self._leave(flow.batch, gone, flow.rows[gone], names.take(pa.array(which)))
+        return flow.of(live)
 
-    def _let_go(
-        self, batch: pa.RecordBatch, rows: np.ndarray, verdicts: np.ndarray, errors: list[apply.RowError]
-    ) -> None:
+    def _let_go(self, flow: _Rows, errors: list[apply.RowError]) -> None:
         """A row that was dropped, carried along to be scored, and then raised: it leaves as dropped."""
-        failed = np.array([e.row for e in errors if verdicts[e.row] >= 0], dtype=np.int64)
+        failed = np.array([e.row for e in errors if flow.verdicts[e.row] >= 0], dtype=np.int64)
         if len(failed):
-            self._release(batch.take(pa.array(failed)), rows[failed], verdicts[failed])
+            chosen = np.zeros(len(flow.rows), dtype=bool)
+            chosen[failed] = True
+            self._release(flow.of(chosen))
 
     def reasons_text(self, index: int) -> str:
         if self.spec.before is not None and index == self.spec.before.index:
@@ -469,37 +439,40 @@ class _ShardRun:
         step = next(op.step for op in self.spec.ops if op.index == index)
         return getattr(step, "reason", None) or step.name
 
-    def _apply(self, op: Op, batch: pa.RecordBatch, rows: np.ndarray, verdicts: np.ndarray) -> Any:
-        outcome = apply.apply_step(apply.ready(op.step), batch, self.spec.on_error == "null")
+    def _apply(self, op: Op, flow: _Rows) -> _Rows:
+        if op.index not in self.ready:
+            self.ready[op.index] = apply.ready(op.step)
+        batch, rows, verdicts = flow
+        outcome = apply.apply_step(self.ready[op.index], batch, self.spec.on_error == "null")
         count = self.counts[op.index]
         if outcome.errors and not (self.spec.on_error == "null" and op.kind == "score"):
             self._errors(op, batch, [e for e in outcome.errors if verdicts[e.row] < 0])
-            self._let_go(batch, rows, verdicts, outcome.errors)
+            self._let_go(flow, outcome.errors)
         elif outcome.errors:
             self._note_nulls(op, batch, outcome.errors)
-        if outcome.dropped is not None and len(outcome.dropped):
-            gone = batch.take(pa.array(outcome.dropped))
-            self._count_drop(op, gone, op.step.name)
-            self._side_car(gone, rows[outcome.dropped], op.step.name)
-            self._remove(gone, rows[outcome.dropped], op.step.name)
+        gone = outcome.dropped
+        if gone is not None and len(gone):
+            self._count_drop(op, batch, gone, op.step.name)
+            self._leave(batch, gone, rows[gone], pa.array([op.step.name] * len(gone), pa.string()))
         if op.kind == "transform":
             self.edits.setdefault(op.index, Edits()).look(batch, outcome.batch, outcome.parents)
         if outcome.parents is None:
-            return outcome.batch, rows, verdicts
+            return flow._replace(batch=outcome.batch)
         parents = outcome.parents
         if op.kind == "transform":
             count.added += len(parents) - len(np.unique(parents))
-        return outcome.batch, rows[parents], verdicts[parents]
+        return _Rows(outcome.batch, rows[parents], verdicts[parents])
 
-    def _apply_barrier(self, batch: pa.RecordBatch, rows: np.ndarray, verdicts: np.ndarray) -> Any:
+    def _apply_barrier(self, flow: _Rows) -> _Rows:
         op = self.spec.before
         assert op is not None
         start = time.perf_counter()
+        batch, rows, _ = flow
         count = self.counts.setdefault(op.index, _Counts())
         count.rows_in += batch.num_rows
         if not decides(op.step):  # a rearrangement has already happened
             count.rows_out += batch.num_rows
-            return batch, rows, verdicts
+            return flow
         kept, columns = op.step.apply(
             batch, int(rows[0]) if len(rows) else 0, self._decisions(), self.spec.before_summary
         )
@@ -513,10 +486,10 @@ class _ShardRun:
         mask = kept.to_numpy(zero_copy_only=False).astype(bool)
         if op.step.changes:
             self.edits.setdefault(op.index, Edits()).look(old.filter(kept), batch.filter(kept), None)
-        batch, rows, verdicts = self._drop(op, batch, rows, verdicts, mask, op.step.reason)
-        count.rows_out += int((verdicts < 0).sum())
+        flow = self._drop(op, flow._replace(batch=batch), mask, op.step.reason)
+        count.rows_out += flow.live
         count.seconds += time.perf_counter() - start
-        return batch, rows, verdicts
+        return flow
 
     def _decisions(self) -> pa.Table | None:
         """This shard's rows of the barrier's decision table, if the barrier made one."""
@@ -531,32 +504,18 @@ class _ShardRun:
 
     # ------------------------------------------------------------------------------------ what became of it
 
-    def _count_drop(self, op: Op, gone: pa.RecordBatch, why: str) -> None:
-        self.counts.setdefault(op.index, _Counts()).dropped += gone.num_rows
+    def _count_drop(self, op: Op, batch: pa.RecordBatch, gone: np.ndarray, why: str) -> None:
+        """`gone`: which rows of the batch leave at this step."""
+        self.counts.setdefault(op.index, _Counts()).dropped += len(gone)
         reason = self.reasons.setdefault(op.index, _Reason(op.index))
-        reason.rows += gone.num_rows
-        reason.text_bytes += text_bytes(gone)
-        for row in range(min(gone.num_rows, EXAMPLES - len(reason.examples))):
-            reason.examples.append(self._example(gone, row))
+        reason.rows += len(gone)
+        reason.text_bytes += text_bytes(batch, gone)
+        if wanted := EXAMPLES - len(reason.examples):
+            reason.examples += examples(batch, gone[:wanted], self.spec.scores)
 
     def _keep_examples(self, out: pa.RecordBatch) -> None:
-        for row in range(min(out.num_rows, EXAMPLES - len(self.kept_examples))):
-            self.kept_examples.append(self._example(out, row))
-
-    def _example(self, batch: pa.RecordBatch, row: int) -> dict[str, Any]:
-        names = set(batch.schema.names)
-        shown: dict[str, Any] = {"id": batch.column("id")[row].as_py()}
-        for name in ("url", "text"):
-            if name in names and batch.column(name)[row].is_valid:
-                shown[name] = _start(batch.column(name), row, _SNIPPET)
-        scores = self.spec.scores
-        shown["scores"] = {n: _seen(batch.column(n)[row]) for n in scores if n in names}
-        if "image" in names and batch.column("image")[row].is_valid:
-            data = batch.column("image")[row].as_py()
-            if len(data) <= _IMAGE_LIMIT:
-                shown["image"] = base64.b64encode(data).decode()
-                shown["image_type"] = _image_type(data)
-        return shown
+        if wanted := EXAMPLES - len(self.kept_examples):
+            self.kept_examples += examples(out, np.arange(out.num_rows)[:wanted], self.spec.scores)
 
     def _errors(self, op: Op, batch: pa.RecordBatch, errors: list[apply.RowError]) -> None:
         if not errors:
@@ -572,7 +531,7 @@ class _ShardRun:
         )
         for error in errors:
             self.counts[op.index].quarantined += 1
-            sample = None if text is None or not text[error.row].is_valid else _start(text, error.row, 500)
+            sample = None if text is None or not text[error.row].is_valid else start_of(text, error.row, 500)
             self._note_bad(
                 source, None, ids[error.row].as_py(), op.step.name, error.error, error.trace, sample
             )
@@ -611,7 +570,7 @@ class _ShardRun:
         }
         if trace:
             line["traceback"] = trace
-        self.bad_lines.append(orjson.dumps(_jsonable(line)) + b"\n")
+        self.bad_lines.append(orjson.dumps(jsonable(line)) + b"\n")
 
     def _check(self) -> None:
         """Conservation, and the error budget. Counted from what was written, not from what was meant."""
@@ -665,19 +624,25 @@ class _ShardRun:
         schema = pa.schema([*everything.items(), ("dropped_by", pa.string())])
         return OrderedParquet(files.enter_context(storage.atomic_write(url)), schema)
 
-    def _open_summary(self, files: contextlib.ExitStack, outputs: list[dict[str, Any]]) -> _Summary | None:
+    def _open_summary(self, files: contextlib.ExitStack, outputs: list[dict[str, Any]]) -> Summary | None:
         if self.spec.after is None:
             return None
         name = f"_winnow/work/{self.spec.stage}/{self.task.key}.summary.arrow"
-        return _Summary(files.enter_context(committed(self.manifest, name, outputs)))
+        return Summary(files.enter_context(committed(self.manifest, name, outputs)))
 
-    def _side_car(self, batch: pa.RecordBatch, rows: np.ndarray, why: str | None) -> None:
+    def _side_car(self, batch: pa.RecordBatch, rows: np.ndarray) -> None:
         if self.side is not None and batch.num_rows:
-            self.side.add(_columns(batch, self.side.schema, why), rows)
+            names = [name for name in self.side.schema.names if name in batch.schema.names]
+            self.side.add({name: batch.column(name) for name in names}, rows)
 
-    def _remove(self, batch: pa.RecordBatch, rows: np.ndarray, why: str) -> None:
-        if self.removed is not None and batch.num_rows:
-            self.removed.add(_columns(batch, self.removed.schema, why), rows)
+    def _leave(self, batch: pa.RecordBatch, gone: np.ndarray, rows: np.ndarray, why: pa.Array) -> None:
+        """Dropped rows, to the files that tell of them. `gone`: which of the batch; `why`: what of each."""
+        for file in (self.side, self.removed):
+            if file is not None:
+                names = [name for name in file.schema.names if name in batch.schema.names]
+                leaving = batch.select(names).take(pa.array(gone))
+                columns = dict(zip(names, leaving.columns, strict=True))
+                file.add(columns | {"dropped_by": why}, rows)
 
     def _summarise(self, out: pa.RecordBatch) -> None:
         assert self.summary is not None
@@ -707,164 +672,10 @@ def _runs(ops: tuple[Op, ...]) -> list[tuple[Op, ...]]:
     return runs
 
 
-def _columns(batch: pa.RecordBatch, schema: pa.Schema, why: str | None) -> dict[str, pa.Array]:
-    """Those of a batch that a side file has, and what became of its rows."""
-    named = dict(zip(batch.schema.names, batch.columns, strict=True))
-    found = {name: named[name] for name in schema.names if name in named}
-    if why is not None:
-        found["dropped_by"] = pa.array([why] * batch.num_rows, pa.string())
-    return found
-
-
-# ---------------------------------------------------------------------------------------------- work files
-
-
-def _work_writer(file: Any, schema: pa.Schema) -> Any:
-    return pa.ipc.new_file(file, schema, options=pa.ipc.IpcWriteOptions(compression="lz4"))
-
-
-class _Summary:
-    """A shard's summary rows for a barrier, in a work file: sorted by partition, some megabytes at a time."""
-
-    def __init__(self, file: Any):
-        self._file, self._number = file, 0
-        self._writer: Any = None
-        self._waiting: list[pa.Table] = []
-        self._bytes = 0
-        self._index: list[list[int]] = []
-
-    def add(self, table: pa.Table) -> None:
-        self._waiting.append(table)
-        self._bytes += table.nbytes
-        if self._bytes >= _SUMMARY_BYTES:
-            self._flush()
-
-    def close(self) -> list[list[int]]:
-        """[[partition, batch, rows], …]; a partition may have several batches."""
-        self._flush()
-        if self._writer is not None:
-            self._writer.close()
-        return self._index
-
-    def _flush(self) -> None:
-        if not self._waiting:
-            return
-        table = pa.concat_tables(self._waiting).combine_chunks()
-        self._waiting, self._bytes = [], 0
-        order = pc.sort_indices(table, sort_keys=[("partition", "ascending"), ("row", "ascending")])
-        table = table.take(order)
-        if self._writer is None:
-            self._writer = _work_writer(self._file, table.drop_columns(["partition"]).schema)
-        for value, part in _parts(table, "partition"):
-            self._writer.write_batch(part)
-            self._index.append([value, self._number, part.num_rows])
-            self._number += 1
-
-
-def _parts(table: pa.Table, column: str) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """(value, its rows without the column) of a table that is sorted by an integer column."""
-    values = table.column(column).to_numpy()
-    starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]]) if len(values) else np.zeros(0, dtype=int)
-    stops = np.r_[starts[1:], len(values)] if len(values) else starts
-    body = table.drop_columns([column])
-    for start, stop in zip(starts, stops, strict=True):
-        yield int(values[start]), body.slice(start, stop - start).combine_chunks().to_batches()[0]
-
-
-def write_partitioned(
-    manifest: Manifest, relative: str, table: pa.Table, column: str, outputs: list[dict[str, Any]]
-) -> list[list[int]]:
-    """A table sorted by an integer column as a work file, one batch per value: [[value, batch, rows], …]."""
-    index = []
-    schema = table.drop_columns([column]).schema
-    with committed(manifest, relative, outputs) as file, _work_writer(file, schema) as writer:
-        for number, (value, part) in enumerate(_parts(table, column)):
-            writer.write_batch(part)
-            index.append([value, number, part.num_rows])
-    return index
-
-
-def work_batches(url: str, chosen: list[int] | None = None) -> Iterator[pa.RecordBatch]:
-    """Batches of a work file: all of them, or those with these numbers."""
-    with storage.open_read(url) as file:
-        reader = pa.ipc.open_file(file)
-        for number in range(reader.num_record_batches) if chosen is None else chosen:
-            yield reader.get_batch(number)
-
-
-def _in_order(source: list[tuple[str, list[int] | None]]) -> Iterator[pa.RecordBatch]:
-    for url, chosen in source:
-        yield from work_batches(url, chosen)
-
-
-def _merged(source: list[tuple[str, list[int] | None]]) -> Iterator[pa.RecordBatch]:
-    """One output shard of a rearrangement: its pieces from every file, sorted by key, in batches."""
-    pieces = list(_in_order(source))
-    if not pieces:
-        return
-    table = pa.Table.from_batches(pieces)
-    order = pc.sort_indices(table, sort_keys=[("__sort", "ascending"), ("id", "ascending")])
-    table = table.drop_columns(["__sort"])
-    step = max(1, int(len(order) * (16 << 20) / max(1, table.nbytes)))
-    for start in range(0, len(order), step):
-        part = table.take(order.slice(start, step)).combine_chunks()
-        yield from part.to_batches()
-
-
-# ------------------------------------------------------------------------------------------------- helpers
-
-
-def _is_text(kind: pa.DataType | None) -> bool:
-    return kind is not None and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def text_bytes(batch: pa.RecordBatch) -> int:
-    """UTF-8 bytes of the `text` column, if there is one."""
-    if "text" not in batch.schema.names or not _is_text(batch.schema.field("text").type):
-        return 0
-    return pc.sum(pc.binary_length(batch.column("text"))).as_py() or 0
-
-
-def _start(column: pa.Array, row: int, chars: int) -> str:
-    """The first so many characters of a value; a long text is not copied for them."""
-    if _is_text(column.type):
-        return bytes(memoryview(column[row].as_buffer())[: 4 * chars]).decode("utf-8", "ignore")[:chars]
-    return str(column[row].as_py())[:chars]
-
-
-def _seen(value: pa.Scalar) -> Any:
-    """A score as an example shows it: of long lists and strings the beginning."""
-    if not value.is_valid:
-        return None
-    if isinstance(value, pa.StructScalar):
-        return {field.name: _seen(value[n]) for n, field in enumerate(value.type)}
-    if isinstance(value, pa.ListScalar | pa.LargeListScalar):
-        items = value.values
-        more = [f"… {len(items):,} in all"] if len(items) > _ITEMS else []
-        return [_seen(item) for item in items[:_ITEMS]] + more
-    found = _jsonable(value.as_py())
-    return found[:_SNIPPET] if isinstance(found, str) else found
-
-
-def _image_type(data: bytes) -> str:
-    for magic, name in ((b"\x89PNG", "png"), (b"\xff\xd8", "jpeg"), (b"GIF8", "gif"), (b"RIFF", "webp")):
-        if data.startswith(magic):
-            return name
-    return "octet-stream"
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _jsonable(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(v) for v in value]
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, float) and value != value:
-        return None
-    if isinstance(value, bytes):
-        return value[:64].hex()
-    return value if isinstance(value, int | float | bool) or value is None else str(value)
+def _cut(runs: list[tuple[Op, ...]]) -> int:
+    """How many of them come before the rows are slim: up to the last that takes a column out."""
+    wide = [n for n, ops in enumerate(runs, 1) if ops[0].kind == "transform" and ops[0].step.removes]
+    return wide[-1] if wide else len(runs)
 
 
 def describe(source: Any) -> dict[str, Any]:

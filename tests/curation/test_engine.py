@@ -383,13 +383,13 @@ def test_conservation_is_checked_in_production(text_pool, tmp_path, monkeypatch)
     """If the engine itself lost a row, the shard would fail rather than be written."""
     from curation import stage
 
-    honest = stage._ShardRun._process
+    honest = stage._ShardRun._end
 
-    def lossy(self, batch):
-        out = honest(self, batch)
+    def lossy(self, flow):
+        out = honest(self, flow)
         return out.slice(1)
 
-    monkeypatch.setattr(stage._ShardRun, "_process", lossy)
+    monkeypatch.setattr(stage._ShardRun, "_end", lossy)
     with pytest.raises(c.RunFailed, match="rows do not add up"):
         quiet([c.read(text_pool), c.write(tmp_path / "out")], workers=1)
     assert not list((tmp_path / "out").glob("data/*"))
