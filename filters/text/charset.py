@@ -59,7 +59,7 @@ _NAMES = {
 _SHIFTED = ("iso2022_jp", "iso2022_kr", "hz")  # 7-bit: they change alphabet by escape sequences
 
 
-def decode(content: bytes, http_charset: str | None = None) -> tuple[str, str]:
+def decode(content: bytes | memoryview, http_charset: str | None = None) -> tuple[str, str]:
     """Text of a page's bytes and the charset that was used (its WHATWG name, or "ascii"). Never fails: what
     no charset explains is U+FFFD.
 
@@ -72,19 +72,23 @@ def decode(content: bytes, http_charset: str | None = None) -> tuple[str, str]:
     return text, _NAMES.get(codec) or codec.replace("cp125", "windows-125").replace("iso8859", "iso-8859")
 
 
-def _decode(content: bytes, http_charset: str | None) -> tuple[str, str]:
-    if content[:1] in (b"\xef", b"\xfe", b"\xff"):
+def _decode(content: bytes | memoryview, http_charset: str | None) -> tuple[str, str]:
+    head = bytes(content[:256])
+    if head[:1] in (b"\xef", b"\xfe", b"\xff"):
         for bom, codec in _BOMS:
-            if content.startswith(bom):
-                return content[len(bom) :].decode(codec, "replace"), codec
-    if b"\0" in content[:256] and (wide := _utf16(content[:256])):
-        return content.decode(wide, "replace"), wide
+            if head.startswith(bom):
+                return str(content[len(bom) :], codec, "replace"), codec
+    if b"\0" in head and (wide := _utf16(head)):
+        return str(content, wide, "replace"), wide
     try:
-        text = content.decode("utf-8")
+        text = str(content, "utf-8")
     except UnicodeDecodeError:
-        pass
-    else:
-        return (text, "utf-8") if not text.isascii() else _ascii(text, content, http_charset)
+        return _other(bytes(content), http_charset)
+    return (text, "utf-8") if not text.isascii() else _ascii(text, bytes(content[:_HEAD]), http_charset)
+
+
+def _other(content: bytes, http_charset: str | None) -> tuple[str, str]:
+    """What is not valid UTF-8."""
     if b"\xed" in content:  # some programs write emoji as two surrogates
         with contextlib.suppress(UnicodeDecodeError):
             return _paired(content.decode("utf-8", "surrogatepass")), "utf-8"
@@ -106,12 +110,12 @@ def _decode(content: bytes, http_charset: str | None) -> tuple[str, str]:
     return content.decode(codec, "replace"), codec
 
 
-def _ascii(text: str, content: bytes, http_charset: str | None) -> tuple[str, str]:
+def _ascii(text: str, head: bytes, http_charset: str | None) -> tuple[str, str]:
     """All charsets of the web agree on ASCII, except those that shift by escape sequences."""
     if "\x1b" in text or ("~" in text and "~{" in text):
-        for codec in _claims(content, http_charset):
+        for codec in _claims(head, http_charset):
             if codec in _SHIFTED:
-                return content.decode(codec, "replace"), codec
+                return text.encode("ascii").decode(codec, "replace"), codec
     return text, "ascii"
 
 

@@ -12,6 +12,7 @@ No page can hang or kill its worker: resiliparse runs in the worker on ordinary 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,7 @@ PLAIN = ("text/plain",)
 _TAG = re.compile(rb"<\s*(!doctype\s+html|html|head|body|div|p|table|title|script|meta)\b", re.IGNORECASE)
 
 
-def media_type(content_type: str | None, content: bytes) -> str | None:
+def media_type(content_type: str | None, content: bytes | memoryview) -> str | None:
     """ "html", "plain", or None for what cannot be extracted (images, PDF, JSON …)."""
     kind = (content_type or "").split(";", 1)[0].strip().lower()
     if kind in HTML:
@@ -65,7 +66,7 @@ for _kind, _names in _NAMES.items():
         _KIND[ord(_name[0]) << 8 | ord(_name[1:2] or " ")] = _kind
 
 
-def risky(content: bytes) -> bool:
+def risky(content: bytes | memoryview) -> bool:
     """Could extracting this page in the worker take more than a second or two, or unbounded memory?
 
     A look that costs microseconds and errs towards yes. Time and output of resiliparse grow with the product
@@ -89,7 +90,7 @@ def risky(content: bytes) -> bool:
     unclosed = tags - 2 * int(np.count_nonzero(slashes))  # void elements and comments are among them
     if tags * tags <= _NESTED and unclosed * tags <= _UNCLOSED:
         return False
-    data = np.frombuffer(content.replace(b"\0", b"") + b"   ", np.uint8)  # NUL: UTF-16
+    data = np.frombuffer(bytes(content).replace(b"\0", b"") + b"   ", np.uint8)  # NUL: UTF-16
     at = np.flatnonzero(data == 0x3C)
     closes = data[at + 1] == 0x2F
     first = data[at + 1 + closes] | np.uint8(0x20)  # lower case
@@ -101,14 +102,19 @@ def risky(content: bytes) -> bool:
     return containers * tags > _NESTED or lists * items > _NESTED or unclosed * tags > _UNCLOSED
 
 
-def _many_attributes(content: bytes) -> bool:
+_CLOSE = re.compile(b">")  # searches a memoryview too, and no slower than bytes.find
+
+
+def _many_attributes(content: bytes | memoryview) -> bool:
     """Is there a long stretch without ">" in which thousands of attributes could lie? Scripts and embedded
     images are long too, but they hold few of what separates attributes."""
     at, last = 0, len(content) - _GAP
     while at < last:
-        if content.find(b">", at, at + _GAP) < 0:
-            start, end = content.rfind(b">", 0, at) + 1, content.find(b">", at + _GAP)
-            stretch = content[start : end if end > 0 else len(content)]
+        if _CLOSE.search(content, at, at + _GAP) is None:
+            before = bytes(content[max(0, at - _GAP) : at])  # there is one in it, or none at all
+            start = at - len(before) + before.rfind(b">") + 1
+            found = _CLOSE.search(content, at + _GAP)
+            stretch = bytes(content[start : found.start() if found else len(content)])
             between = len(stretch) - len(stretch.translate(None, b" \n\t\r\f/\"'"))
             if between > _SEPARATORS:
                 return True
@@ -140,7 +146,7 @@ class _Extraction(c.Transform):
         if self.memory < 64 << 20:
             raise PlanError(f"memory={self.memory!r} bytes: an extractor needs at least 67108864 (64 MiB)")
 
-    def _version(self, extractor: str, kind: str, content: bytes, http_charset: str | None) -> _Version:
+    def _version(self, extractor: str, kind: str, content: memoryview, http_charset: str | None) -> _Version:
         html = kind == "html"
         label = extractors.label(extractor) if html else "plain"
         own = not html or extractor.startswith("resiliparse")
@@ -164,13 +170,14 @@ class _Extraction(c.Transform):
         batch is remembered until another comes, so that no page meets its deadline more than once.
         """
         known: dict[bytes, Any] = self.__dict__.get("_known") or {}
-        content, *others = (batch.column(name) for name in self.inputs)
+        contents, *others = (batch.column(name) for name in self.inputs)
+        content = _views(contents)  # a scalar of Arrow is a copy of its page, and as_py another
         labels = list(zip(*(column.to_pylist() for column in others), strict=True))
         made: list[Any] = []
         failed: Exception | None = None
         hits = 0
         for row, label in enumerate(labels):
-            values = (content[row].as_py(), *label)  # one page at a time, not the batch a second time
+            values = (content(row), *label)
             found = known.get(_key(values)) if known else None
             hits += found is not None
             if found is None:
@@ -183,15 +190,29 @@ class _Extraction(c.Transform):
             made.append(found)
         if failed is not None:
             if batch.num_rows > 1 and hits < batch.num_rows:
-                keys = (_key((content[row].as_py(), *label)) for row, label in enumerate(labels))
+                keys = (_key((content(row), *label)) for row, label in enumerate(labels))
                 object.__setattr__(self, "_known", dict(zip(keys, made, strict=True)))
             raise failed.with_traceback(None)
         if known and not hits:
             object.__setattr__(self, "_known", {})
         return made
 
-    def _page(self, content: bytes | None, http_charset: str | None, content_type: str | None) -> Any:
+    def _page(self, content: memoryview | None, http_charset: str | None, content_type: str | None) -> Any:
         raise NotImplementedError
+
+
+def _views(contents: pa.Array) -> Callable[[int], memoryview | None]:
+    """The rows of a binary column, where they lie."""
+    kind = np.int64 if pa.types.is_large_binary(contents.type) else np.int32
+    valid, offsets, data = contents.buffers()
+    places = np.frombuffer(offsets, kind)[contents.offset :] if len(contents) else np.zeros(1, kind)
+    whole = memoryview(data if data is not None else b"").cast("B")
+    null = None if valid is None else contents.is_null().to_pylist()
+
+    def view(row: int) -> memoryview | None:
+        return None if null is not None and null[row] else whole[places[row] : places[row + 1]]
+
+    return view
 
 
 def _key(values: tuple[Any, ...]) -> bytes:
@@ -234,7 +255,7 @@ class Extract(_Extraction):
         if not self.main_content and self.extractor != "resiliparse":
             raise PlanError(f"main_content=False is resiliparse's; {self.extractor!r} has no such parameter")
 
-    def _page(self, content: bytes | None, http_charset: str | None, content_type: str | None) -> Any:
+    def _page(self, content: memoryview | None, http_charset: str | None, content_type: str | None) -> Any:
         if content is None:
             raise _no_body()
         kind = media_type(content_type, content)
@@ -293,7 +314,7 @@ class ExtractAll(_Extraction):
         if not self.extractors or len(set(self.extractors)) < len(self.extractors):
             raise PlanError(f"extract_all needs one or more different extractors, not {self.extractors!r}")
 
-    def _page(self, content: bytes | None, http_charset: str | None, content_type: str | None) -> Any:
+    def _page(self, content: memoryview | None, http_charset: str | None, content_type: str | None) -> Any:
         if content is None:
             raise _no_body()
         kind = media_type(content_type, content)
