@@ -176,7 +176,10 @@ class Position:
 
 
 class Contexts:
-    """An endless stream of packed contexts, resumable at any :class:`Position`."""
+    """An endless stream of packed contexts, resumable at any :class:`Position`.
+
+    ``piece_bytes`` is the size of a piece; 0 = documents whole.
+    """
 
     def __init__(
         self,
@@ -194,7 +197,9 @@ class Contexts:
         self.corpus, self.tokenizer, self.length, self.end = corpus, tokenizer, context + 1, end
         self.seed, self.piece_bytes = seed, piece_bytes
         size = np.diff(corpus.offsets)
-        self._pieces_of = np.maximum(1, -(-size // piece_bytes))
+        self._pieces_of = (
+            np.maximum(1, -(-size // piece_bytes)) if piece_bytes else np.ones(len(size), dtype=np.int64)
+        )
         self._row = np.repeat(np.arange(corpus.rows), self._pieces_of)  # piece -> row
         first = np.cumsum(self._pieces_of) - self._pieces_of
         self._number = np.arange(len(self._row)) - np.repeat(

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from recipes import scale as scales
 from recipes.lm import data
+from recipes.lm.budget import Budget
 
 if TYPE_CHECKING:
     import torch
@@ -40,47 +41,6 @@ CHECKPOINT = "checkpoint"
 
 class TrainingError(RuntimeError):
     """A run that cannot start, go on or end well; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """The ``train`` section of a scale: what is spent and how."""
-
-    steps: int
-    batch: int
-    """Contexts a step, over all workers."""
-    lr: float
-    warmup_steps: int
-    decay: str
-    """``linear`` or ``cosine``, from ``lr`` after the warm-up to ``end_lr`` at the last step."""
-    end_lr: float
-    weight_decay: float
-    """On every parameter, norms and embeddings included, as DCLM does."""
-    betas: tuple[float, float]
-    eps: float
-    clip: float
-    """Largest global norm of the gradient."""
-    z_loss: float
-    tokenizer: str
-    piece_bytes: int
-    """Longer documents are read in pieces of this size (see ``recipes.lm.data``)."""
-
-    def __post_init__(self) -> None:
-        if self.decay not in ("linear", "cosine"):
-            raise scales.ScaleError(f"decay is {self.decay!r}; use linear or cosine")
-        if not (self.steps > 0 and self.batch > 0 and 0 <= self.warmup_steps < self.steps):
-            raise scales.ScaleError(
-                f"a budget needs steps and batch above 0 and fewer warm-up steps than steps, got "
-                f"{self.steps} steps, batch {self.batch}, {self.warmup_steps} warm-up steps"
-            )
-
-    def lr_at(self, step: int) -> float:
-        """Learning rate of step 0, 1, …: linear warm-up, then decay."""
-        if step < self.warmup_steps:
-            return self.lr * (step + 1) / self.warmup_steps
-        done = (step - self.warmup_steps) / (self.steps - self.warmup_steps)
-        left = 1 - done if self.decay == "linear" else (1 + math.cos(math.pi * done)) / 2
-        return self.end_lr + (self.lr - self.end_lr) * left
 
 
 @dataclass(frozen=True)
