@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,5 +141,5 @@ def _groups(texts: pa.Array) -> list[tuple[int, int]]:
 
     sizes = pc.fill_null(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     number = (np.cumsum(sizes) - sizes) // GROUP_BYTES
-    starts = np.flatnonzero(np.diff(number, prepend=-1)) if len(number) else np.zeros(0, np.int64)
-    return [(int(a), int(b)) for a, b in zip(starts, [*starts[1:], len(texts)], strict=True)]
+    starts = np.flatnonzero(np.diff(number, prepend=-1))
+    return [(int(a), int(b)) for a, b in zip(starts, [*starts, len(texts)][1:], strict=True)]
