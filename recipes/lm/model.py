@@ -57,7 +57,7 @@ class Shape:
 
 
 class Norm(nn.Module):
-    """LayerNorm with a gain and no bias, over the last axis."""
+    """LayerNorm with a gain and no bias, over the last axis; under autocast in its precision, as in DCLM."""
 
     def __init__(self, dim: int, eps: float) -> None:
         super().__init__()
@@ -65,7 +65,53 @@ class Norm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:  # (..., dim) -> (..., dim)
-        return F.layer_norm(x, self.weight.shape, self.weight, None, self.eps)
+        kind = x.device.type
+        if not torch.is_autocast_enabled(kind):
+            return F.layer_norm(x, self.weight.shape, self.weight, None, self.eps)
+        # Left to itself, autocast would take layer norms to fp32 on some devices.
+        low = torch.get_autocast_dtype(kind)
+        with torch.autocast(kind, enabled=False):
+            return F.layer_norm(x.to(low), self.weight.shape, self.weight.to(low), None, self.eps)
+
+
+def causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # 3 × (B, H, T, K) -> (B, H, T, K)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+class Cache:
+    """What a batch of rows has read so far: keys and values of every layer, to read on from.
+
+    Never changed: :meth:`Decoder.read` returns a longer one.
+    """
+
+    def __init__(self, lengths: Tensor, keys: list[Tensor], values: list[Tensor]) -> None:
+        self.lengths = lengths  # (B,) int64: tokens read, per row
+        # A layer each, (B, H, S, K), S at least the longest length; beyond a row's length stands anything.
+        self.keys, self.values = keys, values
+
+    def select(self, rows: Tensor) -> Cache:
+        """The cache of the rows numbered ``rows`` (N,), in that order; a row may come many times or never."""
+        return Cache(self.lengths[rows], [k[rows] for k in self.keys], [v[rows] for v in self.values])
+
+
+class Past:
+    """The attention of one layer over what was read before (nothing, at first) and the new tokens."""
+
+    def __init__(self, keys: Tensor | None, values: Tensor | None, place: Tensor | None, mask: Tensor | None):
+        self.keys, self.values = keys, values  # (B, H, S, K)
+        self.place = place  # (B, 1, T, 1): where the new keys go; none if behind the others in every row
+        self.mask = mask  # (B or 1, 1, T, S + T): which keys a new token sees; none = all of them
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # 3 × (B, H, T, K) -> (B, H, T, K)
+        if self.keys is None:
+            self.keys, self.values = k, v
+            return causal(q, k, v)
+        self.keys, self.values = self._join(self.keys, k), self._join(self.values, v)
+        return F.scaled_dot_product_attention(q, self.keys, self.values, attn_mask=self.mask)
+
+    def _join(self, old: Tensor, new: Tensor) -> Tensor:
+        joined = torch.cat((old, new), dim=2)
+        return joined if self.place is None else joined.scatter_(2, self.place.expand_as(new), new)
 
 
 class Attention(nn.Module):
@@ -77,13 +123,14 @@ class Attention(nn.Module):
         self.q_norm = Norm(s.dim, s.norm_eps) if s.qk_norm else nn.Identity()
         self.k_norm = Norm(s.dim, s.norm_eps) if s.qk_norm else nn.Identity()
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:  # (B, T, D), 2 × (T, K) -> (B, T, D)
-        b, t, d = x.shape
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, past: Past | None = None) -> Tensor:
+        b, t, d = x.shape  # cos and sin: (T, K), or (B, 1, T, K) where rows stand at different positions
         q, k, v = self.qkv(x).chunk(3, dim=-1)  # each (B, T, D)
         q, k = self.q_norm(q), self.k_norm(k)  # over all heads at once, before the split
         q, k, v = (y.view(b, t, self.heads, self.head_dim).transpose(1, 2) for y in (q, k, v))  # (B, H, T, K)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # (B, H, T, K)
+        attend = causal if past is None else past.attend
+        y = attend(q, k, v)  # (B, H, T, K)
         return self.out(y.transpose(1, 2).reshape(b, t, d))
 
 
@@ -104,8 +151,8 @@ class Block(nn.Module):
         self.attention_norm, self.attention = Norm(s.dim, s.norm_eps), Attention(s)
         self.ffn_norm, self.ffn = Norm(s.dim, s.norm_eps), FeedForward(s)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), cos, sin)
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, past: Past | None = None) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), cos, sin, past)
         return x + self.ffn(self.ffn_norm(x))
 
 
@@ -155,6 +202,42 @@ class Decoder(nn.Module):
             x = block(x, self.cos[:t], self.sin[:t])
         return self.norm(x)
 
+    def read(self, ids: Tensor, lengths: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+        """Read on: hidden states of new tokens, (B, T) -> (B, T, D), and the cache to go on from.
+
+        Row b of ``ids`` holds ``lengths[b]`` tokens, then padding: any ids, whose hidden states mean nothing.
+        Row b of ``cache`` is what was read before it; the cache is left as it was and may be read on from
+        again. Equal to :meth:`hidden` of the joined rows up to float rounding. For inference only.
+        """
+        b, t = ids.shape
+        if lengths.shape != (b,) or (cache is not None and cache.lengths.shape != (b,)):
+            rows = "no cache" if cache is None else f"a cache of {len(cache.lengths)} rows"
+            raise ValueError(f"{b} rows of ids with {tuple(lengths.shape)} lengths and {rows}")
+        before = torch.zeros_like(lengths) if cache is None else cache.lengths
+        after = before + lengths
+        if int(after.max()) > self.shape.context:
+            raise ValueError(f"{int(after.max())} tokens, but the model's context is {self.shape.context}")
+        place = before[:, None] + torch.arange(t, device=ids.device)  # (B, T)
+        at = place.clamp(max=self.shape.context - 1)  # padding may reach beyond the table
+        cos, sin = self.cos[at][:, None], self.sin[at][:, None]  # (B, 1, T, K)
+        if cache is None:
+            pasts = [Past(None, None, None, None) for _ in self.blocks]
+        else:
+            shortest, longest = int(before.min()), int(before.max())
+            even = shortest == longest
+            keys = torch.arange(longest + t, device=ids.device)
+            seen = place[: 1 if even else b, None, :, None]  # (B or 1, 1, T, 1): the last key a token sees
+            mask = None if even and t == 1 else keys <= seen
+            where = None if even else place[:, None, :, None]
+            pasts = [
+                Past(k[:, :, :longest], v[:, :, :longest], where, mask)
+                for k, v in zip(cache.keys, cache.values, strict=True)
+            ]
+        x = self.embedding(ids)
+        for block, past in zip(self.blocks, pasts, strict=True):
+            x = block(x, cos, sin, past)
+        return self.norm(x), Cache(after, [p.keys for p in pasts], [p.values for p in pasts])
+
     def forward(self, ids: Tensor) -> Tensor:  # (B, T) -> (B, T, V)
         return self.head(self.hidden(ids))
 
@@ -171,23 +254,38 @@ class LinearCrossEntropy(torch.autograd.Function):
     """Head, softmax, cross-entropy and z-loss in one pass over blocks of positions, gradients included.
 
     The logits are by far the largest tensor of a small model. Here a block of them lives in one scratch
-    buffer that stays in cache, so they are neither stored for the backward pass nor walked over again.
+    buffer (on a CPU it stays in cache), so they are neither stored for the backward pass nor walked over
+    again. Under autocast, or when ``x`` itself is in bf16, matrices are multiplied in bf16; the softmax, the
+    losses and the sum over blocks of the head's gradient are in fp32.
     """
 
-    BLOCK = 1 << 19  # logits a block
+    BLOCK = {"cpu": 1 << 19, "cuda": 1 << 27}  # logits a block
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tensor]:
+        kind = x.device.type
+        low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        with torch.autocast(kind, enabled=False):
+            objective, cross_entropy, grad_x, grad_weight = LinearCrossEntropy._blocks(
+                x.to(low), weight.to(low), targets, z_loss, any(ctx.needs_input_grad)
+            )
+        if grad_x is not None:
+            ctx.save_for_backward(grad_x.to(x.dtype), grad_weight.to(weight.dtype))
+        ctx.mark_non_differentiable(cross_entropy)
+        return objective, cross_entropy
+
+    @staticmethod
+    def _blocks(x: Tensor, weight: Tensor, targets: Tensor, z_loss: float, need_grad: bool) -> tuple:
         n, vocab = len(x), len(weight)
-        rows = min(n, max(1, LinearCrossEntropy.BLOCK // vocab))
+        rows = min(n, max(1, LinearCrossEntropy.BLOCK.get(x.device.type, 1 << 24) // vocab))
+        exact = torch.promote_types(x.dtype, torch.float32)
         scratch = x.new_empty(rows, vocab)
-        lse, target_logit = x.new_empty(n, 1), x.new_empty(n, 1)
-        need_grad = any(ctx.needs_input_grad)
+        lse, target_logit = (x.new_empty(n, 1, dtype=exact) for _ in range(2))
         grad_x = torch.empty_like(x) if need_grad else None
-        grad_weight = torch.zeros_like(weight) if need_grad else None
+        grad_weight = torch.zeros_like(weight, dtype=exact) if need_grad else None
         for i in range(0, n, rows):
             block, target = x[i : i + rows], targets[i : i + rows, None]
-            logits = torch.mm(block, weight.T, out=scratch[: len(block)])
+            logits = torch.mm(block, weight.T, out=scratch[: len(block)]).to(exact)
             target_logit[i : i + rows] = logits.gather(1, target)
             top = logits.amax(dim=1, keepdim=True)
             p = logits.sub_(top).exp_()
@@ -197,13 +295,15 @@ class LinearCrossEntropy(torch.autograd.Function):
                 # d objective / d logits = softmax · (1 + 2 z lse) − onehot, all over n
                 p.mul_((1 + 2 * z_loss * top) / (total * n))
                 p.scatter_add_(1, target, p.new_full((len(block), 1), -1 / n))
-                torch.mm(p, weight, out=grad_x[i : i + rows])
-                grad_weight.addmm_(p.T, block)
+                if x.dtype == exact:
+                    torch.mm(p, weight, out=grad_x[i : i + rows])
+                    grad_weight.addmm_(p.T, block)
+                else:
+                    p = p.to(x.dtype)
+                    torch.mm(p, weight, out=grad_x[i : i + rows])
+                    grad_weight += p.T @ block
         cross_entropy = (lse - target_logit).mean()
-        if need_grad:
-            ctx.save_for_backward(grad_x, grad_weight)
-        ctx.mark_non_differentiable(cross_entropy)
-        return cross_entropy + z_loss * lse.square().mean(), cross_entropy
+        return cross_entropy + z_loss * lse.square().mean(), cross_entropy, grad_x, grad_weight
 
     @staticmethod
     def backward(ctx, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:

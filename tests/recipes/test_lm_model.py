@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from recipes.lm.model import Decoder, LinearCrossEntropy, Shape, rotary_table, rotate
+from recipes.lm.model import Cache, Decoder, LinearCrossEntropy, Shape, rotary_table, rotate
 from recipes.lm.optimizer import AdamW, clip_gradients
 
 TOY = Shape(vocab=97, dim=32, layers=3, heads=4, context=24, ffn_multiple=16)
@@ -113,10 +113,71 @@ def test_no_position_sees_the_future() -> None:
     assert not torch.allclose(a[:, 12:], b[:, 12:])
 
 
+def ragged(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows padded to one width with ids that would show if they were read, and their lengths."""
+    width = max(len(row) for row in rows)
+    ids = torch.tensor([row + [96] * (width - len(row)) for row in rows], dtype=torch.long)
+    return ids, torch.tensor([len(row) for row in rows])
+
+
+def check_read(model: Decoder, told: list[list[int]], new: list[list[int]], cache: Cache | None) -> Cache:
+    """Reading ``new`` on from ``cache``, which holds ``told``, equals reading the joined rows at once."""
+    ids, lengths = ragged(new)
+    hidden, cache = model.read(ids, lengths, cache)
+    assert cache.lengths.tolist() == [len(a) + len(b) for a, b in zip(told, new, strict=True)]
+    for b, (old, row) in enumerate(zip(told, new, strict=True)):
+        plain = model.hidden(torch.tensor([old + row]))[0, len(old) :]
+        torch.testing.assert_close(hidden[b, : len(row)], plain, atol=2e-5, rtol=1e-4)
+    return cache
+
+
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_reading_on_from_a_cache_equals_the_plain_path(qk_norm: bool) -> None:
+    model = Decoder(replace(TOY, qk_norm=qk_norm), 3)
+    draw = torch.Generator().manual_seed(0)
+
+    def rows(*sizes: int) -> list[list[int]]:
+        return [torch.randint(0, 97, (n,), generator=draw).tolist() for n in sizes]
+
+    with torch.inference_mode():
+        first = rows(5, 2, 9)
+        cache = check_read(model, [[], [], []], first, None)
+        # The same cache is read on from several times, by rows repeated, left out and in another order.
+        for pick in ([2, 0, 0, 2, 1], [1], [0, 1, 2]):
+            told = [first[i] for i in pick]
+            chosen = cache.select(torch.tensor(pick))
+            for sizes in (
+                [3, 0, 1, 2, 7],
+                [1, 4, 6, 0, 2],
+                [1, 1, 1, 1, 1],
+            ):  # rows may also stand still
+                new = rows(*sizes[: len(pick)])
+                chosen = check_read(model, told, new, chosen)
+                told = [a + b for a, b in zip(told, new, strict=True)]
+        for row in rows(24):  # one token after the other, to the end of the context
+            one = check_read(model, [[]], [row[:4]], None)
+            for n in range(4, 24):
+                one = check_read(model, [row[:n]], [row[n : n + 1]], one)
+        even = check_read(model, [[], []], (told := rows(6, 6)), None)  # rows that stand at one place
+        check_read(model, told, rows(5, 18), even)
+        check_read(model, told, rows(2, 3), even)
+
+
+def test_reading_beyond_the_context_or_with_other_rows_is_refused() -> None:
+    model = Decoder(TOY)
+    ids, lengths = torch.zeros(2, 20, dtype=torch.long), torch.tensor([20, 3])
+    _, cache = model.read(ids, lengths)
+    with pytest.raises(ValueError, match="25 tokens, but the model's context is 24"):
+        model.read(ids, torch.tensor([5, 20]), cache)
+    model.read(ids, torch.tensor([4, 20]), cache)  # padding beyond the context does no harm
+    with pytest.raises(ValueError, match=r"1 rows of ids with \(1,\) lengths and a cache of 2 rows"):
+        model.read(ids[:1], lengths[:1], cache)
+
+
 @pytest.mark.parametrize("block", [1, 97 * 5, 1 << 19])
 @pytest.mark.parametrize("z", [0.0, 0.1])
 def test_fused_loss_and_gradients_equal_autograd(monkeypatch, block: int, z: float) -> None:
-    monkeypatch.setattr(LinearCrossEntropy, "BLOCK", block)
+    monkeypatch.setattr(LinearCrossEntropy, "BLOCK", {"cpu": block})
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(13, 8, generator=generator, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(97, 8, generator=generator, dtype=torch.float64, requires_grad=True)
@@ -130,6 +191,27 @@ def test_fused_loss_and_gradients_equal_autograd(monkeypatch, block: int, z: flo
     torch.testing.assert_close(objective, whole)
     for a, b in zip(got, torch.autograd.grad(3 * whole, (x, weight)), strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("mode", ["autocast", "pure"])
+def test_loss_in_bf16_is_near_that_in_fp32(monkeypatch, mode: str) -> None:
+    """Under autocast the gradients have the type of the weights; the softmax itself is computed in fp32."""
+    monkeypatch.setattr(LinearCrossEntropy, "BLOCK", {"cpu": 97 * 7})
+    contexts = torch.randint(0, 97, (2, 25), generator=torch.Generator().manual_seed(0))
+    exact, model = Decoder(TOY, 3), Decoder(TOY, 3)
+    objective, entropy = exact.loss(contexts, 1e-2)
+    objective.backward()
+    model = model.bfloat16() if mode == "pure" else model
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mode == "autocast"):
+        low, low_entropy = model.loss(contexts, 1e-2)
+    low.backward()
+    assert low.dtype == low_entropy.dtype == torch.float32
+    assert low.item() == pytest.approx(objective.item(), rel=2e-3)
+    assert low_entropy.item() == pytest.approx(entropy.item(), rel=2e-3)
+    for (name, p), q in zip(model.named_parameters(), exact.parameters(), strict=True):
+        assert p.grad.dtype == p.dtype
+        difference = (p.grad.float() - q.grad).norm() / q.grad.norm()
+        assert difference < 0.05, name
 
 
 def test_rotation_depends_on_distance_only() -> None:
