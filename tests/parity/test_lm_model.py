@@ -7,8 +7,8 @@ norms of query and key before the split into heads; half-rotation with angle pos
 scale 1/sqrt(K); logits neither scaled nor capped, in fp32 before the loss; z-loss added to the mean
 cross-entropy; norms with a gain and no bias, in bf16 under autocast; the initialisation tested below.
 
-One thing is not reproduced: in bf16 open_lm makes its rotary table from frequencies rounded to bf16 (off by up
-to 0.12 rad at distance 100), in training only; DCLM's evaluation, with other norm settings, has the exact ones.
+One thing is not reproduced: in bf16 open_lm makes its rotary table from frequencies rounded to bf16 (off by
+up to 0.12 rad at distance 100), in training only; DCLM evaluates, with other norms, at the exact ones.
 """
 
 import math
