@@ -152,7 +152,7 @@ class _Extraction(c.Transform):
         own = not html or extractor.startswith("resiliparse")
         if self.isolated or not own or risky(content):
             text, charset = child.extract(
-                extractor, content, http_charset, self.deadline, self.memory, html=html
+                extractor, bytes(content), http_charset, self.deadline, self.memory, html=html
             )
             return text, label, charset
         page, charset = decode(content, http_charset)
