@@ -33,7 +33,7 @@ _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 _IN_TEXT = re.compile(rf"(?<![\w.])[-+]?{_DIGITS}(?![\w])(?!\.\d)")
 _NUMBER = re.compile(
     rf"(?P<sign>[-+]?)(?P<money>[$€£]?)(?P<minus>-?)"
-    rf"(?:\\d?frac{{(?P<top>{_DIGITS})}}{{(?P<bottom>{_DIGITS})}}|(?P<value>{_DIGITS})(?:/(?P<over>{_DIGITS}))?)"
+    rf"(?:\\[dt]?frac{{(?P<top>{_DIGITS})}}{{(?P<bottom>{_DIGITS})}}|(?P<value>{_DIGITS})(?:/(?P<over>{_DIGITS}))?)"
     r"(?P<percent> ?%)?"
 )
 _AFTER = re.compile(r"$|[.,;:!?)]*(?:\s+(?![-+*/^=<>√×÷(\\])|\s*$)")
@@ -89,10 +89,9 @@ def number_at_start(text: str) -> Fraction | None:
     A sign, a currency sign, thousands separators, a fraction and a per cent sign (which does not change the
     value) may be part of it; after it comes the end, punctuation, or a space and no operator.
     """
-    text = text.strip().translate(_DASHES).replace("\\$", "$").replace("\\%", "%")
-    text = text.removeprefix("$") if text.count("$") == 2 else text
+    text = _bare(text)
     match = _NUMBER.match(text)
-    if match is None or not _AFTER.match(text[match.end() :].removeprefix("$")):
+    if match is None or not _AFTER.match(text[match.end() :]):
         return None
     top = _value(match["top"] or match["value"])
     bottom = _value(match["bottom"] or match["over"] or "1")
@@ -134,12 +133,14 @@ def _same(said: str, accepted: str, math: bool) -> bool:
 
 def _whole_number(text: str, math: bool) -> bool:
     """Whether an accepted answer is a number and nothing else."""
-    text = text.strip().translate(_DASHES)
     if math:
-        text = text.replace("\\$", "$").replace("\\%", "%")
-        text = text.removeprefix("$").removesuffix("$") if text.count("$") == 2 else text
-        return _NUMBER.fullmatch(text.strip()) is not None
-    return _IN_TEXT.fullmatch(text) is not None
+        return _NUMBER.fullmatch(_bare(text)) is not None
+    return _IN_TEXT.fullmatch(text.strip().translate(_DASHES)) is not None
+
+
+def _bare(text: str) -> str:
+    """Without dollar signs at the ends, be they LaTeX's or money's."""
+    return text.strip().translate(_DASHES).replace("\\%", "%").replace("\\$", "$").strip("$").strip()
 
 
 def _lone_number(text: str) -> Fraction | None:

@@ -48,8 +48,8 @@ class Figure:
 @dataclass(frozen=True)
 class ItemScores:
     """Per item of a task: ``correct`` (DCLM's decision), ``probability`` of the right answer among the
-    choices (NaN where there are none), ``bits`` and ``bytes`` of the right answer; ``corrected`` (0..1) beside
-    ``correct``, and ``probability`` from log-probabilities ``per_token`` and ``per_byte``."""
+    choices (NaN where there are none), ``bits`` and ``bytes`` of the right answer; beside ``correct`` the
+    ``corrected`` one (0..1), and ``probability`` from log-probabilities ``per_token`` and ``per_byte``."""
 
     correct: np.ndarray
     probability: np.ndarray
