@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +21,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from filters.text.buffers import Utf8, utf8
 from recipes.lm.train_tokenizer import DATA, END_OF_TEXT
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from recipes.lm.bpe_tables import Plan
+
 GROUP_BYTES = 8 << 20  # text handed to the library at a time
+MEMO_SLOTS = 1 << 20  # words that the memo holds, twice
 DIRECTORY = "WINNOW_TOKENIZER_DIR"  # where tokenizers lie that are fetched otherwise: NAME.json
 KNOWN = {"gpt-neox-20b": "https://huggingface.co/EleutherAI/gpt-neox-20b/resolve/main/tokenizer.json"}
 
@@ -44,6 +49,7 @@ class Encoder:
     vocab: int  # ids are below this
     end: int  # id of <|endoftext|>
     why_not: str = ""
+    _passes: Passes | None = field(default=None, repr=False, compare=False)
 
     @property
     def fast(self) -> bool:
@@ -58,24 +64,97 @@ class Encoder:
         if isinstance(texts, pa.ChunkedArray):
             texts = texts.combine_chunks()
         texts = _checked(texts)
-        return self.encode_plainly(texts)
+        parts = [
+            self._passes.encode(texts.slice(first, last - first), self.tokenizer)
+            if self._passes
+            else self._plainly(texts.slice(first, last - first))
+            for first, last in _groups(texts)
+        ]
+        return _joined(parts)
 
     def encode_plainly(self, texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-        """The same by the `tokenizers` library alone: the oracle of ``encode``, and what serves when
-        ``fast`` is false."""
-        sizes = np.zeros(len(texts), np.int64)
-        parts = []
-        for first, last in _groups(texts):
-            group = [text or "" for text in texts.slice(first, last - first).to_pylist()]
-            encoded = self.tokenizer.encode_batch_fast(group, add_special_tokens=False)
-            found = [np.array(encoding.ids, np.uint32) for encoding in encoded]
-            sizes[first:last] = [len(ids) for ids in found]
-            parts += found
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
-        return offsets, np.concatenate(parts) if parts else np.zeros(0, np.uint32)
+        """The same by the `tokenizers` library alone: the oracle of ``encode``."""
+        return _joined([self._plainly(texts.slice(first, last - first)) for first, last in _groups(texts)])
+
+    def _plainly(self, texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+        group = [text or "" for text in texts.to_pylist()]
+        encoded = self.tokenizer.encode_batch_fast(group, add_special_tokens=False)
+        found = [np.array(encoding.ids, np.uint32) for encoding in encoded]
+        return np.cumsum([0, *map(len, found)], dtype=np.int64), np.concatenate(found)
 
     def __reduce__(self) -> tuple[Any, ...]:  # workers read the file themselves
         return load, (self.path,)
+
+
+class Passes:
+    """The compiled passes of one tokenizer, and their memo (``bpe_kernels``). One thread at a time."""
+
+    def __init__(self, plan: Plan, memo_slots: int = MEMO_SLOTS) -> None:
+        from recipes.lm import bpe_tables, bpe_unicode
+
+        self.plan, self._lock = plan, threading.Lock()
+        self._characters = bpe_tables.characters()
+        self._unicode = bpe_unicode.load()
+        # a slot of 32 bytes; bytes of long words and ids of many-id words for half the slots
+        self._memo = (
+            np.zeros(4 * memo_slots, np.uint64),
+            np.zeros(12 * memo_slots, np.uint8),
+            np.zeros(4 * memo_slots, np.uint32),
+        )
+        self.state = np.zeros(5, np.int64)
+        self._out = np.zeros(0, np.uint32)
+
+    @classmethod
+    def of(cls, content: dict[str, Any], tokenizer: Tokenizer) -> Passes:
+        """Of a parsed tokenizer.json and what the library makes of it. Raises bpe_tables.Unfit."""
+        from recipes.lm import bpe_tables
+
+        normalizer = tokenizer.normalizer
+        return cls(bpe_tables.plan(content, normalizer.normalize_str if normalizer else None))
+
+    @property
+    def memo_bytes(self) -> int:
+        """Memory of the memo at its fullest."""
+        return sum(array.nbytes for array in self._memo)
+
+    def encode(self, texts: pa.Array, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
+        """(offsets, ids) of documents that are UTF-8."""
+        from recipes.lm import bpe_kernels
+
+        plan = self.plan
+        with self._lock:
+            data, offsets = self._prepared(texts, tokenizer)
+            size = int(offsets[-1] - offsets[0]) + 2
+            if len(self._out) < size:
+                self._out = np.empty(size, np.uint32)
+            ends = np.zeros(len(offsets), np.int64)
+            total = bpe_kernels.encode(
+                data, offsets, plan.pattern, plan.digits, plan.raw_trie, plan.trie, self._characters,
+                tuple(plan.model), plan.whole, self._memo, self.state, self._out, ends,
+            )  # fmt: skip
+            return ends, self._out[:total].copy()
+
+    def _prepared(self, texts: pa.Array, tokenizer: Tokenizer) -> Utf8:
+        """The buffers of the texts as the patterns see them: normalised, behind a space if it is so."""
+        import pyarrow.compute as pc
+
+        from recipes.lm import bpe_kernels
+
+        text = utf8(texts)
+        if self.plan.nfc:
+            sure = np.ones(len(texts), np.uint8)
+            bpe_kernels.is_nfc(*text, *self._unicode, sure)
+            if not sure.all():
+                change = pa.array(sure == 0)
+                normal = tokenizer.normalizer.normalize_str
+                others = [normal(one) for one in texts.filter(change).to_pylist()]
+                texts = pc.replace_with_mask(texts, change, pa.array(others, texts.type))
+                text = utf8(texts)
+        if self.plan.prefix_space:
+            bare = pc.and_(pc.greater(pc.binary_length(texts), 0), pc.invert(pc.starts_with(texts, " ")))
+            texts = pc.if_else(bare, pc.binary_join_element_wise("", texts, " "), texts)
+            text = utf8(texts)
+        return text
 
 
 def load(name_or_path: str | Path) -> Encoder:
@@ -83,7 +162,10 @@ def load(name_or_path: str | Path) -> Encoder:
 
     Raises TokenizerError when there is no such file, or it has no ``<|endoftext|>`` to part documents with.
     """
+    import orjson
     from tokenizers import Tokenizer
+
+    from recipes.lm import bpe_tables
 
     path = find(name_or_path)
     content = path.read_bytes()
@@ -98,7 +180,12 @@ def load(name_or_path: str | Path) -> Encoder:
     if end is None:
         raise TokenizerError(f"{path}: no {END_OF_TEXT} token to part documents with")
     vocab = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
-    return Encoder(path, tokenizer, hashlib.sha256(content).hexdigest(), vocab, end, "not compiled yet")
+    passes, why_not = None, ""
+    try:
+        passes = Passes.of(orjson.loads(content), tokenizer)
+    except bpe_tables.Unfit as unfit:
+        why_not = str(unfit)
+    return Encoder(path, tokenizer, hashlib.sha256(content).hexdigest(), vocab, end, why_not, passes)
 
 
 def find(name_or_path: str | Path) -> Path:
@@ -133,6 +220,17 @@ def _checked(texts: pa.Array) -> pa.Array:
                 raise TokenizerError(f"document {row} of the batch is not UTF-8: {wrong}") from None
         raise TokenizerError(f"not an array of strings: {error}") from error
     return texts
+
+
+def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """(offsets, ids) of documents from those of parts of them."""
+    if len(parts) == 1:
+        return parts[0]
+    sizes = [np.diff(offsets) for offsets, _ in parts]
+    offsets = np.concatenate(
+        [np.zeros(1, np.int64), np.cumsum(np.concatenate([*sizes, []])).astype(np.int64)]
+    )
+    return offsets, np.concatenate([ids for _, ids in parts]) if parts else np.zeros(0, np.uint32)
 
 
 def _groups(texts: pa.Array) -> list[tuple[int, int]]:
