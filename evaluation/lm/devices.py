@@ -117,3 +117,10 @@ def best_device() -> str:
 
         return "cuda:0" if torch.cuda.is_available() else "cpu"
     return str(device())
+
+
+def all_devices() -> list[str]:
+    """Every GPU of the machine, or the CPU."""
+    import torch
+
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]

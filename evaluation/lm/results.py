@@ -87,8 +87,8 @@ def write_json(path: Path, value: Any) -> None:
 class Progress:
     """``arc_easy  3/53 tasks  310 items/s  eta 12:40`` on stderr.
 
-    On a terminal one line that is written over; elsewhere nothing, unless ``show`` asks for it: then a line a
-    task. The ETA weighs tasks by the bytes they make the model read and learns the speed as it goes.
+    On a terminal one line that is written over; elsewhere a line a task. ``show``: None = on terminals only.
+    The ETA weighs tasks by the bytes they make the model read and learns the speed as it goes.
     """
 
     def __init__(self, work: Mapping[str, float], *, show: bool | None = None, stream: TextIO | None = None):
@@ -99,8 +99,9 @@ class Progress:
         self.total, self.spent, self.done, self.drawn = sum(self.work.values()), 0.0, 0, 0.0
         self.name, self.items, self.began = "", 0, self.start
 
-    def begin(self, name: str, items: int) -> None:
-        self.name, self.items, self.began = name, items, time.monotonic()
+    def begin(self, name: str) -> None:
+        """``items`` is set by the task once its file is read."""
+        self.name, self.items, self.began = name, 0, time.monotonic()
         self.update(0.0)
 
     def update(self, share: float) -> None:

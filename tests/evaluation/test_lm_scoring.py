@@ -225,7 +225,7 @@ def test_a_missing_or_unsupported_task_is_listed_and_never_averaged(scorer) -> N
     suite = load_suite("dclm", load_suite("tiny").folder)
     result = run_suite(scorer, suite, only=["gsm8k_cot", "copa"])
     assert set(result.not_run) == {"gsm8k_cot", "copa"} and not result.tasks
-    assert "generator" in result.not_run["gsm8k_cot"] and "copa.jsonl" in result.not_run["copa"]
+    assert "gsm8k.jsonl" in result.not_run["gsm8k_cot"] and "copa.jsonl" in result.not_run["copa"]
     tiny = load_suite("tiny")
     part = run_suite(scorer, tiny, only=["word_swap"], limit=3)
     assert part.score["value"] is None and "word_order" in part.score["missing"]
