@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from recipes.lm.train_tokenizer import DATA, END_OF_TEXT
+from recipes.lm.train_tokenizer import END_OF_TEXT
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -310,7 +310,7 @@ class Contexts:
 
 
 def load_tokenizer(name_or_path: str | Path) -> Tokenizer:
-    """A ``tokenizers`` JSON by the name of a file in ``recipes/data`` or by path.
+    """A ``tokenizers`` JSON by the name of a file in ``recipes/data``, a known name, or by path.
 
     Special tokens that occur in a document's own text are read as plain text: a page that spells out
     ``<|endoftext|>`` must not be able to end a document.
@@ -327,12 +327,13 @@ def load_tokenizer(name_or_path: str | Path) -> Tokenizer:
 
 
 def tokenizer_file(name_or_path: str | Path) -> Path:
-    path = DATA / f"{name_or_path}.json"
-    path = path if path.is_file() else Path(name_or_path)
-    if not path.is_file():
-        have = ", ".join(sorted(p.stem for p in DATA.glob("*.json")))
-        raise DataError(f"no tokenizer {str(name_or_path)!r}; known: {have}, or the path of a tokenizer.json")
-    return path
+    """The file of a tokenizer, as ``recipes.lm.encode`` finds it."""
+    from recipes.lm import encode
+
+    try:
+        return encode.find(name_or_path)
+    except encode.TokenizerError as error:
+        raise DataError(str(error)) from None
 
 
 def _occurrences(ids: pa.LargeStringArray) -> np.ndarray:

@@ -1,13 +1,16 @@
-"""Train a language model of a scale on a folder of shards, with an exact budget.
+"""Train a language model of a scale with an exact budget, on text shards or on tokens that lie ready.
 
     python -m recipes.lm.train --scale lm-tiny --data out/ --out models/rules-0 --seed 0
+    torchrun --nproc-per-node 8 -m recipes.lm.train --scale lm-400m-1x --data tokens/ --out models/dclm
+    python -m recipes.lm.train --on ray --workers 16 --scale lm-1b-1x --data tokens/ --out models/dclm
 
-Steps, samples and tokens are those of the scale, whatever the data, the machine or the number of times the
-run was stopped. On one CPU thread the result is the same to the last bit each time; a run that was killed
-goes on from its last checkpoint with the losses it would have had.
+Steps, samples and tokens are those of the scale, whatever the data, the machine, the number of processes and
+micro-batches or the number of times the run was stopped. On one CPU thread the result is the same to the last
+bit each time; a run that was killed goes on from its last checkpoint with the losses it would have had.
 
 What a run leaves in its folder: ``model.safetensors``, ``config.json`` (scale, shape, seed),
-``tokenizer.json``, ``log.jsonl`` (one line a step) and ``result.json`` (:class:`TrainResult`).
+``tokenizer.json``, ``log.jsonl`` (one line a step), ``loss.html`` and ``result.json``
+(:class:`~recipes.lm.run_folder.TrainResult`).
 """
 
 from __future__ import annotations
@@ -19,8 +22,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,341 +32,359 @@ from typing import TYPE_CHECKING, Any
 from recipes import scale as scales
 from recipes.lm import data
 from recipes.lm.budget import Budget
+from recipes.lm.run_folder import (
+    LOG,
+    MODEL,
+    PAGE,
+    RESULT,
+    TOKENIZER,
+    TrainingError,
+    TrainResult,
+    begin,
+    load_model,
+    stop_on_bad_batch,
+    truncated_log,
+    write_json,
+)
 
 if TYPE_CHECKING:
     import torch
 
-    from recipes.lm.model import Decoder
+    from recipes.lm.distributed import Parallel, World
+    from recipes.lm.model import Shape
     from recipes.lm.optimizer import AdamW
 
-RESULT, CONFIG, MODEL, LOG = "result.json", "config.json", "model.safetensors", "log.jsonl"
-CHECKPOINT = "checkpoint"
+__all__ = ["Budget", "Machine", "TrainResult", "TrainingError", "load_model", "train"]
 
-
-class TrainingError(RuntimeError):
-    """A run that cannot start, go on or end well; the message says why and what to do."""
+CPU_ACTIVATIONS = 1 << 30  # bytes; fixed, so that two machines cut a batch alike
+GPU_ACTIVATIONS = 0.6  # of what is free once the weights and their state lie there
 
 
 @dataclass(frozen=True)
-class TrainResult:
-    """What was trained, on what, and what it cost. ``tokens`` are predicted tokens: steps × batch × T."""
+class Machine:
+    """How a run is carried out. Nothing here changes the maths of a scale."""
 
-    model: str
-    scale: str
-    scale_hash: str
-    seed: int
-    steps: int
-    tokens: int
-    parameters: int
-    seconds: float
-    """Wall clock of the training itself, over all attempts of the run."""
-    final_loss: float
-    """Mean cross-entropy (nats per token) of the last 5 % of the steps."""
-    data: str
-    data_rows: int
-    data_bytes: int
-    data_fingerprint: str
-    epochs: float
-    """How often the text was read."""
+    device: str | None = None
+    """``cpu`` or ``cuda``; default: a GPU where there is one."""
+    threads: int | None = None
+    """CPU threads; default 1 on a CPU (only one repeats to the last bit), torch's own choice beside a GPU."""
+    parallel: str = "auto"
+    """``ddp``: whole weights in each process, ``fsdp``: sharded, ``none``, or ``auto``: sharded where the
+    weights and their state would fill a quarter of a GPU, and for bf16_pure."""
+    micro_batch: int | None = None
+    """Contexts at a time; a process goes through its share of a batch in so many, adding up the gradients.
+    Default: the most that memory is likely to hold."""
+    compile: bool | None = None
+    """torch.compile of the blocks; default: on a GPU."""
 
 
 def train(
     scale: str | Path | scales.Scale,
     shards_dir: str | Path,
     out_dir: str | Path,
-    seed: int = 0,
+    seed: int | None = None,
     *,
-    threads: int = 1,
+    threads: int | None = None,
     print_every: int = 1,
     checkpoint_every: int | None = None,
+    checkpoint_minutes: float = 30.0,
     restart: bool = False,
+    allow_repeat: bool = False,
+    machine: Machine | None = None,
     on_step: Callable[[dict[str, Any]], None] | None = None,
 ) -> TrainResult:
-    """Train ``scale`` on the shards of ``shards_dir``; goes on where an earlier attempt stopped.
+    """Train ``scale`` on ``shards_dir``; goes on where an earlier attempt stopped.
 
-    ``seed`` decides the initial weights and the order of the text. ``print_every`` prints every n-th step
-    (0 = silent). ``checkpoint_every`` is in steps (default: a fifth of the run); it has no influence on the
-    result. ``restart`` forgets what ``out_dir`` holds. ``on_step`` gets each step's log record.
+    ``shards_dir`` holds text shards, or token shards (``tokens.json``), or tars with a ``manifest.jsonl``.
+    ``seed`` decides the initial weights and the order of the text (default: the scale's, else 0; tokens that
+    lie ready are read in the order they lie in). ``print_every`` prints every n-th step (0 = silent).
+    ``checkpoint_every`` is in steps (default: the scale's number of checkpoints, evenly spread), and there is
+    one whenever the last is ``checkpoint_minutes`` old; neither has any influence on the result. ``restart``
+    forgets what ``out_dir`` holds. ``allow_repeat`` lets a budget read tokens more than once (text shards
+    always repeat). ``on_step`` gets each step's log record. Under ``torchrun`` every process calls this.
 
-    Raises TrainingError when ``out_dir`` holds another run, or on a loss that is not finite (the rows of the
-    batch are then in ``bad_batch.json``); DataError when the shards cannot be read.
+    Raises TrainingError when ``out_dir`` holds another run, when the data do not fit the scale or are too
+    few, or on a loss that is not finite (the rows of the batch are then in ``bad_batch.json``); DataError or
+    TokensError when the data cannot be read.
     """
     scale = scales.load(scale)
     if scale.track != "text":
         raise TrainingError(f"scale {scale.name!r} is of track {scale.track!r}; this trainer does text")
-    with _cpu_threads(threads):
-        return _train(
-            scale, Path(shards_dir), Path(out_dir), seed, print_every, checkpoint_every, restart, on_step
+    machine = machine or Machine()
+    from recipes.lm.distributed import device, join
+
+    where = device(machine.device)
+    with _cpu_threads(threads or machine.threads, where.type == "cpu"), join(where) as world:
+        run = _Run(scale, Path(shards_dir), Path(out_dir), seed, machine, world, allow_repeat)
+        return run.go(print_every, checkpoint_every, checkpoint_minutes, restart, on_step)
+
+
+class _Run:
+    """One run, seen from one of its processes."""
+
+    def __init__(
+        self,
+        scale: scales.Scale,
+        path: Path,
+        out: Path,
+        seed: int | None,
+        machine: Machine,
+        world: World,
+        allow_repeat: bool,
+    ) -> None:
+        from recipes.lm.distributed import choose
+        from recipes.lm.model import Shape
+        from recipes.lm.sources import open_source
+
+        self.scale, self.path, self.out, self.machine, self.world = scale, path, out, machine, world
+        self.shape, self.budget = scale.section("model", Shape), scale.section("train", Budget)
+        self.seed = seed if seed is not None else self.budget.seed or 0
+        self.rows = world.rows(self.budget.batch)
+        self.kind = choose(machine.parallel, self.budget.precision, self.shape.parameters, world)
+        self.source = open_source(path, self.shape, self.budget, self.seed, allow_repeat)
+
+    def go(
+        self,
+        print_every: int,
+        checkpoint_every: int | None,
+        checkpoint_minutes: float,
+        restart: bool,
+        on_step: Callable[[dict[str, Any]], None] | None,
+    ) -> TrainResult:
+        from recipes.lm import checkpoint
+        from recipes.lm.progress import Meter
+        from recipes.lm.sources import batches
+
+        scale, budget, shape, out, world = self.scale, self.budget, self.shape, self.out, self.world
+        finished = world.on_main(lambda: self._claim(restart))
+        if finished:
+            return finished
+        engine = self._engine()
+        resume = checkpoint.load(out, engine.parallel.model, engine.optimizer)
+        self.source.seek(resume.position)
+        first, spent = resume.step, resume.seconds
+        tail: deque[float] = deque(maxlen=max(1, budget.steps // 20))
+        tail.extend(r["loss"] for r in world.on_main(lambda: truncated_log(out / LOG, first)))
+        checkpoint_every = checkpoint_every or max(1, budget.steps // budget.checkpoints)
+        meter = Meter(shape, budget.batch, budget.steps, world.device, world.size)
+        if print_every and world.main:
+            print(self._title(engine, first), flush=True)
+        start = saved = time.perf_counter()
+        gpu = world.device.type == "cuda"
+        with open(out / LOG, "a", encoding="utf-8") if world.main else nullcontext() as log:
+            for step, batch in enumerate(batches(self.source, first, budget.steps, self.rows, gpu), first):
+                lr = budget.lr_at(step)
+                late = time.perf_counter() - saved > 60 * checkpoint_minutes
+                loss, norm, late = engine.step(batch.contexts, lr, late)
+                if not (math.isfinite(loss) and math.isfinite(norm)):
+                    world.on_main(
+                        lambda b=batch, at=(step, loss, norm): stop_on_bad_batch(out, *at, *b.whole())
+                    )
+                seconds = meter.tick()
+                tail.append(loss)
+                if world.main:
+                    record = {
+                        "step": step + 1,
+                        "loss": loss,
+                        "lr": lr,
+                        "grad_norm": norm,
+                        "tokens": (step + 1) * meter.tokens_a_step,
+                        "seconds": round(seconds, 6),
+                    }
+                    if meter.mfu is not None:
+                        record |= {"mfu": round(meter.mfu, 4), "memory": meter.memory}
+                    log.write(json.dumps(record) + "\n")
+                    if on_step:
+                        on_step(record)
+                    if print_every and ((step + 1) % print_every == 0 or step + 1 == budget.steps):
+                        print(meter.line(record), flush=True)
+                if ((step + 1) % checkpoint_every == 0 or late) and step + 1 < budget.steps:
+                    if world.main:
+                        log.flush()
+                        os.fsync(log.fileno())
+                    saved = time.perf_counter()
+                    state = checkpoint.Resume(step + 1, batch.position, spent + saved - start)
+                    checkpoint.save(out, engine.parallel.model, engine.optimizer, world, state)
+        result = TrainResult(
+            model=str(out),
+            scale=scale.name,
+            scale_hash=scale.hash,
+            seed=self.seed,
+            steps=budget.steps,
+            tokens=budget.steps * meter.tokens_a_step,
+            parameters=shape.parameters,
+            seconds=round(spent + time.perf_counter() - start, 3),
+            final_loss=sum(tail) / len(tail),
+            data=str(self.path),
+            data_rows=self.source.rows,
+            data_bytes=self.source.bytes,
+            data_fingerprint=self.source.fingerprint,
+            epochs=self.source.epochs(),
         )
+        checkpoint.save_model(out / MODEL, engine.parallel.model, world)
+        world.on_main(lambda: self._finish(result))
+        return result
+
+    def _claim(self, restart: bool) -> TrainResult | None:
+        """Make the folder this run's own; the result, if it is finished already."""
+        from recipes.lm.checkpoint import bytes_needed
+
+        out, scale = self.out, self.scale
+        if restart and out.exists():
+            shutil.rmtree(out)
+        out.mkdir(parents=True, exist_ok=True)
+        identity = {
+            "scale": scale.to_dict(),
+            "scale_hash": scale.hash,
+            "seed": self.seed,
+            "data": self.source.fingerprint,
+        }
+        finished = begin(out, identity)
+        if finished:
+            return finished
+        need, free = bytes_needed(self.shape.parameters), shutil.disk_usage(out).free
+        if free < need:
+            raise TrainingError(
+                f"{out}: {free / 1e6:,.1f} MB free, two checkpoints (one replaces the other) need "
+                f"{need / 1e6:,.1f} MB; make room or choose another disk"
+            )
+        shutil.copyfile(self.source.tokenizer, out / TOKENIZER)
+        return None
+
+    def _engine(self) -> Engine:
+        from recipes.lm.distributed import wrap
+        from recipes.lm.model import Decoder
+        from recipes.lm.optimizer import AdamW
+
+        budget, world = self.budget, self.world
+        gpu = world.device.type == "cuda"
+        model = Decoder(self.shape, self.seed)
+        if gpu:
+            model = model.to(world.device)
+        if gpu if self.machine.compile is None else self.machine.compile:
+            for block in model.blocks:
+                block.compile()
+        parallel = wrap(model, budget.z_loss, budget.precision, self.kind, world)
+        # after wrapping: sharding replaces the parameters
+        optimizer = AdamW(list(model.parameters()), budget.betas, budget.eps, budget.weight_decay, fused=gpu)
+        share = self.rows[1] - self.rows[0]
+        micro = self.machine.micro_batch or _micro_batch(self.shape, share, budget.precision, world)
+        return Engine(budget, parallel, optimizer, world, min(micro, share))
+
+    def _title(self, engine: Engine, first: int) -> str:
+        budget, world = self.budget, self.world
+        per_step = budget.batch * self.shape.context
+        title = (
+            f"{self.scale.name} {self.scale.hash} | {self.shape.parameters:,} parameters | "
+            f"{budget.steps} steps × {per_step} tokens | {self.source.about} | "
+            f"{f'from step {first}' if first else f'seed {self.seed}'}"
+        )
+        share = self.rows[1] - self.rows[0]
+        if world.size > 1 or world.device.type != "cpu" or engine.micro < share:
+            title += (
+                f"\n{world.size} × {world.device.type}, {engine.parallel.kind}, {budget.precision}: {share} "
+                f"contexts each, {engine.micro} at a time"
+            )
+        return title
+
+    def _finish(self, result: TrainResult) -> None:
+        from recipes.lm import checkpoint
+        from recipes.lm.loss_page import write_page
+
+        write_page(self.out / PAGE, self.out / LOG, result)
+        write_json(self.out / RESULT, asdict(result))  # last: its presence says that the run is whole
+        checkpoint.remove(self.out)
 
 
-def _train(
-    scale: scales.Scale,
-    shards: Path,
-    out: Path,
-    seed: int,
-    print_every: int,
-    checkpoint_every: int | None,
-    restart: bool,
-    on_step: Callable[[dict[str, Any]], None] | None,
-) -> TrainResult:
+@dataclass
+class Engine:
+    """One optimiser step: forward and backward over micro-batches, clipping, update."""
+
+    budget: Budget
+    parallel: Parallel
+    optimizer: AdamW
+    world: World
+    micro: int
+
+    def step(self, contexts: Any, lr: float, late: bool = False) -> tuple[float, float, bool]:
+        """This process's rows of a batch, (rows, T+1) -> cross-entropy in nats per token over the whole
+        batch, gradient norm before clipping, and whether the main process said ``late``.
+
+        Without an update where loss or norm is not finite: it would ruin the weights the report is about.
+        """
+        from recipes.lm.optimizer import clip_gradients
+
+        loss, norm, late = self._agree(*self._gradients(self._on_device(contexts)), late)
+        if math.isfinite(loss) and math.isfinite(norm):
+            clip_gradients(self.optimizer.parameters, self.budget.clip, norm)
+            self.optimizer.step(lr)
+        return loss, norm, late
+
+    def _gradients(self, contexts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gradients of the mean over the whole batch; (this process's cross-entropy, gradient norm)."""
+        import torch
+
+        from recipes.lm.optimizer import gradient_norm
+
+        parts = contexts.split(self.micro)
+        mixed = self.budget.precision == "bf16"
+        total = None
+        for i, part in enumerate(parts):
+            with nullcontext() if i + 1 == len(parts) else self.parallel.keep_local():
+                with torch.autocast(contexts.device.type, torch.bfloat16) if mixed else nullcontext():
+                    objective, cross_entropy = self.parallel.module(part)
+                if len(parts) > 1:
+                    share = len(part) / len(contexts)
+                    objective, cross_entropy = objective * share, cross_entropy * share
+                objective.backward()
+            total = cross_entropy if total is None else total + cross_entropy
+        return total.detach(), gradient_norm(self.optimizer.parameters)
+
+    def _agree(self, loss: torch.Tensor, norm: torch.Tensor, late: bool) -> tuple[float, float, bool]:
+        """Loss and norm of the whole batch, the same numbers in every process; one exchange, one wait."""
+        import torch
+
+        if self.world.size == 1:
+            loss, norm = torch.stack((loss.float(), norm.float())).tolist()
+            return loss, norm, late
+        squares = norm.square() if self.parallel.sharded else norm.square() / self.world.size
+        said = torch.tensor(float(late and self.world.main), device=loss.device)
+        loss, square, said = self.world.sum(torch.stack((loss.float(), squares.float(), said))).tolist()
+        return loss / self.world.size, math.sqrt(square) if square >= 0 else square, said > 0
+
+    def _on_device(self, contexts: Any) -> torch.Tensor:
+        import torch
+
+        ids = torch.from_numpy(contexts)
+        if self.world.device.type == "cuda":
+            ids = ids.pin_memory().to(self.world.device, non_blocking=True)
+        return ids
+
+
+def _micro_batch(shape: Shape, share: int, precision: str, world: World) -> int:
+    """The largest divisor of a process's share whose activations are likely to fit."""
     import torch
 
-    from recipes.lm.model import Decoder, Shape
-    from recipes.lm.optimizer import AdamW
-
-    shape, budget = scale.section("model", Shape), scale.section("train", Budget)
-    tokenizer = data.load_tokenizer(budget.tokenizer)
-    if tokenizer.get_vocab_size() > shape.vocab:
-        have = tokenizer.get_vocab_size()
-        raise TrainingError(
-            f"tokenizer {budget.tokenizer!r} has {have} entries, the model only {shape.vocab}"
-        )
-    if restart and out.exists():
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
-    corpus = data.read_corpus(shards)
-    identity = {"scale": scale.to_dict(), "scale_hash": scale.hash, "seed": seed, "data": corpus.fingerprint}
-    finished = _begin(out, identity)
-    if finished:
-        return finished
-    shutil.copyfile(data.tokenizer_file(budget.tokenizer), out / "tokenizer.json")
-
-    model = Decoder(shape, seed)
-    optimizer = AdamW(list(model.parameters()), budget.betas, budget.eps, budget.weight_decay)
-    first, position, spent = _load_checkpoint(out, model, optimizer)
-    contexts = data.Contexts(
-        corpus, tokenizer, shape.context, seed=seed, piece_bytes=budget.piece_bytes, start=position
-    )
-    checkpoint_every = checkpoint_every or max(1, budget.steps // 5)
-    tokens_a_step = budget.batch * shape.context
-    records = _truncated_log(out / LOG, first)
-    if print_every:
-        where = f"from step {first}" if first else f"seed {seed}"
-        print(
-            f"{scale.name} {scale.hash} | {shape.parameters:,} parameters | {budget.steps} steps × "
-            f"{tokens_a_step} tokens | {corpus.rows:,} rows, {corpus.bytes / 1e6:.1f} MB of text | {where}"
-        )
-    start = time.perf_counter()
-    with open(out / LOG, "a", encoding="utf-8") as log:
-        for step in range(first, budget.steps):
-            began = time.perf_counter()
-            batch, row_ids = contexts.take(budget.batch)
-            lr = budget.lr_at(step)
-            loss, norm = _update(model, optimizer, torch.from_numpy(batch), lr, budget)
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                _report_bad_batch(out, step, loss, norm, row_ids, batch)
-            now = time.perf_counter()
-            record = {
-                "step": step + 1,
-                "loss": loss,
-                "lr": lr,
-                "grad_norm": norm,
-                "tokens": (step + 1) * tokens_a_step,
-                "seconds": round(now - began, 6),
-            }
-            records.append(record)
-            log.write(json.dumps(record) + "\n")
-            if on_step:
-                on_step(record)
-            if print_every and ((step + 1) % print_every == 0 or step + 1 == budget.steps):
-                rate = (step + 1 - first) / (now - start)
-                print(_progress(record, budget.steps, rate, tokens_a_step), flush=True)
-            if (step + 1) % checkpoint_every == 0 and step + 1 < budget.steps:
-                log.flush()
-                os.fsync(log.fileno())
-                _save_checkpoint(out, model, optimizer, step + 1, contexts.position, spent + now - start)
-    tail = [r["loss"] for r in records[-max(1, budget.steps // 20) :]]
-    result = TrainResult(
-        model=str(out),
-        scale=scale.name,
-        scale_hash=scale.hash,
-        seed=seed,
-        steps=budget.steps,
-        tokens=budget.steps * tokens_a_step,
-        parameters=shape.parameters,
-        seconds=round(spent + time.perf_counter() - start, 3),
-        final_loss=sum(tail) / len(tail),
-        data=str(shards),
-        data_rows=corpus.rows,
-        data_bytes=corpus.bytes,
-        data_fingerprint=corpus.fingerprint,
-        epochs=contexts.epochs,
-    )
-    _save_tensors(out / MODEL, model.state_dict(), tied=shape.tied)
-    _write_json(out / RESULT, asdict(result))  # last: its presence says that the run is whole
-    shutil.rmtree(out / CHECKPOINT, ignore_errors=True)
-    return result
-
-
-def _update(
-    model: Decoder, optimizer: AdamW, batch: torch.Tensor, lr: float, budget: Budget
-) -> tuple[float, float]:
-    """One optimiser step; (cross-entropy in nats per token, gradient norm before clipping)."""
-    from recipes.lm.optimizer import clip_gradients
-
-    objective, cross_entropy = model.loss(batch, budget.z_loss)
-    objective.backward()
-    norm = clip_gradients(optimizer.parameters, budget.clip)
-    if math.isfinite(norm):  # a step on such a gradient would ruin the weights that the report is about
-        optimizer.step(lr)
-    return cross_entropy.item(), norm
-
-
-def load_model(model_dir: str | Path) -> tuple[Decoder, Any, dict[str, Any]]:
-    """A trained model, its tokenizer and its ``config.json``. Reads safetensors and JSON only."""
-    from safetensors.torch import load_file
-
-    from recipes.lm.model import Decoder, Shape
-
-    folder = Path(model_dir)
-    missing = [name for name in (CONFIG, MODEL, "tokenizer.json") if not (folder / name).is_file()]
-    if missing:
-        raise TrainingError(f"{folder}: no {', '.join(missing)} here; is the training finished?")
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    model = Decoder(scales.Scale.from_dict(config["scale"]).section("model", Shape))
-    _load_state(model, load_file(folder / MODEL))
-    return model.eval(), data.load_tokenizer(folder / "tokenizer.json"), config
-
-
-def _begin(out: Path, identity: dict[str, Any]) -> TrainResult | None:
-    """Claim the folder for this run; the stored result if the same run is already finished."""
-    path = out / CONFIG
-    if path.exists():
-        held = json.loads(path.read_text(encoding="utf-8"))
-        differs = [key for key in ("scale_hash", "seed", "data") if held.get(key) != identity[key]]
-        if differs:
-            what = "; ".join(f"{key} {held.get(key)}, now {identity[key]}" for key in differs)
-            raise TrainingError(f"{out} holds another run ({what}); choose another folder or restart")
-        if (out / RESULT).exists():
-            return TrainResult(**json.loads((out / RESULT).read_text(encoding="utf-8")))
-    else:
-        _write_json(path, identity)
-    return None
-
-
-def _save_checkpoint(
-    out: Path,
-    model: Decoder,
-    optimizer: AdamW,
-    step: int,
-    position: data.Position,
-    seconds: float,
-) -> None:
-    """Model, optimiser, position and RNG; renamed into place, so the old one survives a crash."""
-    import torch
-
-    new, final = out / f"{CHECKPOINT}.new", out / CHECKPOINT
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-    tensors |= {f"optimizer.{k}": v for k, v in optimizer.state().items()}
-    tensors["rng"] = torch.get_rng_state()
-    _save_tensors(new / "state.safetensors", tensors, tied=model.shape.tied, prefix="model.")
-    _write_json(new / "state.json", {"step": step, "position": asdict(position), "seconds": seconds})
-    old = out / f"{CHECKPOINT}.old"
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        final.rename(old)
-    new.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _load_checkpoint(out: Path, model: Decoder, optimizer: AdamW) -> tuple[int, data.Position, float]:
-    """(steps done, position, seconds spent); zeros without a checkpoint."""
-    import torch
-    from safetensors.torch import load_file
-
-    # Killed between the two renames: only the old one is there, and it is whole.
-    folder = next((f for f in (out / CHECKPOINT, out / f"{CHECKPOINT}.old") if f.exists()), None)
-    if folder is None:
-        return 0, data.Position(), 0.0
-    meta = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    tensors = load_file(folder / "state.safetensors")
-    _load_state(model, {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-    optimizer.load_state(
-        {k.removeprefix("optimizer."): v for k, v in tensors.items() if k.startswith("optimizer.")}
-    )
-    torch.set_rng_state(tensors["rng"])
-    return meta["step"], data.Position(**meta["position"]), meta["seconds"]
-
-
-def _save_tensors(path: Path, tensors: dict[str, torch.Tensor], *, tied: bool, prefix: str = "") -> None:
-    """safetensors refuses two names for one memory, so a tied head is stored once."""
-    from safetensors.torch import save_file
-
-    kept = {k: v.contiguous() for k, v in tensors.items() if not (tied and k == f"{prefix}head.weight")}
-    partial = path.with_name(path.name + ".partial")
-    save_file(kept, partial)
-    with open(partial, "rb+") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def _load_state(model: Decoder, tensors: dict[str, torch.Tensor]) -> None:
-    if model.shape.tied:
-        tensors = {**tensors, "head.weight": tensors["embedding.weight"]}
-    model.load_state_dict(tensors)
-
-
-def _truncated_log(path: Path, steps: int) -> list[dict[str, Any]]:
-    """The records of the first ``steps`` steps; later ones, of an attempt that died, are cut off."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines()[:steps]
-    if len(lines) < steps:
-        raise TrainingError(
-            f"{path} has {len(lines)} lines, but the checkpoint is at step {steps}; restart the run"
-        )
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    partial.replace(path)
-    return [json.loads(line) for line in lines]
-
-
-def _report_bad_batch(out: Path, step: int, loss: float, norm: float, row_ids: list[str], batch: Any) -> None:
-    path = out / "bad_batch.json"
-    _write_json(
-        path,
-        {
-            "step": step + 1,
-            "loss": repr(loss),
-            "grad_norm": repr(norm),
-            "ids": row_ids,
-            "tokens": batch.tolist(),
-        },
-    )
-    raise TrainingError(
-        f"step {step + 1}: loss {loss}, gradient norm {norm}; training stopped. The {len(row_ids)} rows of "
-        f"the batch are named in {path}. Look at them, or lower the learning rate"
-    )
-
-
-def _progress(record: dict[str, Any], steps: int, steps_a_second: float, tokens_a_step: int) -> str:
-    left = round((steps - record["step"]) / steps_a_second)
-    return (
-        f"step {record['step']:>{len(str(steps))}}/{steps}  loss {record['loss']:.3f}  "
-        f"lr {record['lr']:.2e}  {steps_a_second * tokens_a_step / 1e3:.1f}k tokens/s  "
-        f"eta {left // 60}:{left % 60:02d}"
-    )
-
-
-def _write_json(path: Path, value: Any) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    # about 30 numbers a position, layer and unit of width are kept for the backward pass; half in bf16
+    context = shape.context * shape.layers * shape.dim * (120 if precision == "fp32" else 60)
+    room: float = CPU_ACTIVATIONS
+    if world.device.type == "cuda":
+        # gradients and the optimiser's state come later; the weights lie there
+        later = 12 * shape.parameters / (world.size if precision == "bf16_pure" else 1)
+        room = GPU_ACTIVATIONS * (torch.cuda.mem_get_info(world.device)[0] - later)
+    most = max(1, int(room // context))
+    return max(n for n in range(1, min(most, share) + 1) if share % n == 0)
 
 
 @contextmanager
-def _cpu_threads(n: int):
+def _cpu_threads(n: int | None, cpu: bool) -> Iterator[None]:
     """Run with ``n`` CPU threads, then restore. With one, results are the same to the last bit."""
     import torch
 
-    before = torch.get_num_threads()
+    if n is None and not cpu:
+        yield
+        return
+    n, before = n or 1, torch.get_num_threads()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false" if n == 1 else "true")
     torch.set_num_threads(n)
     try:
@@ -371,43 +393,72 @@ def _cpu_threads(n: int):
         torch.set_num_threads(before)
 
 
+def parser() -> argparse.ArgumentParser:
+    """The options of ``python -m recipes.lm.train``."""
+    p = argparse.ArgumentParser(prog="python -m recipes.lm.train", description=__doc__.splitlines()[0])
+    p.add_argument("--scale", default="lm-tiny", help=f"a name ({', '.join(scales.names())}) or a YAML file")
+    p.add_argument(
+        "--data",
+        required=True,
+        help="folder of text shards (parquet or jsonl(.gz|.zst) with id and text), of token shards "
+        "(tokens.json), or of tars with a manifest.jsonl",
+    )
+    p.add_argument("--out", required=True, help="folder of the run; an unfinished run there is resumed")
+    p.add_argument("--seed", type=int, help="decides weights and order (default: the scale's, else 0)")
+    p.add_argument(
+        "--allow-repeat", action="store_true", help="read tokens more than once where they are few"
+    )
+    p.add_argument("--print-every", type=int, default=1, metavar="N", help="print every N-th step; 0 = none")
+    p.add_argument(
+        "--checkpoint-every", type=int, metavar="N", help="steps (default: the scale's number, evenly spread)"
+    )
+    p.add_argument(
+        "--checkpoint-minutes", type=float, default=30.0, metavar="M", help="and whenever it is M minutes old"
+    )
+    p.add_argument("--restart", action="store_true", help="forget what the folder of the run holds")
+    how = p.add_argument_group("the machine (no influence on the maths)")
+    how.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU where there is one")
+    how.add_argument("--threads", type=int, help="CPU threads; only 1 (default) repeats to the last bit")
+    how.add_argument(
+        "--parallel", choices=("auto", "none", "ddp", "fsdp"), default="auto", help="weights whole or sharded"
+    )
+    how.add_argument("--micro-batch", type=int, metavar="N", help="contexts at a time (default: by memory)")
+    how.add_argument(
+        "--compile", action=argparse.BooleanOptionalAction, help="torch.compile (default: on a GPU)"
+    )
+    how.add_argument("--on", choices=("here", "ray"), default="here", help="ray: on a cluster, by Ray Train")
+    how.add_argument("--workers", type=int, default=1, metavar="N", help="processes, with --on ray")
+    return p
+
+
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m recipes.lm.train", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--scale", default="lm-tiny", help=f"a name ({', '.join(scales.names())}) or a YAML file"
-    )
-    parser.add_argument(
-        "--data", required=True, help="folder of shards: parquet or jsonl(.gz|.zst) with id and text"
-    )
-    parser.add_argument("--out", required=True, help="folder of the run; an unfinished run there is resumed")
-    parser.add_argument("--seed", type=int, default=0, help="decides weights and order (default 0)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads; only 1 repeats to the last bit")
-    parser.add_argument(
-        "--print-every", type=int, default=1, metavar="N", help="print every N-th step; 0 = none"
-    )
-    parser.add_argument(
-        "--checkpoint-every", type=int, metavar="N", help="steps (default: a fifth of the run)"
-    )
-    parser.add_argument("--restart", action="store_true", help="forget what the folder of the run holds")
-    args = parser.parse_args(argv)
+    from recipes.lm.tokens import TokensError
+
+    args = parser().parse_args(argv)
     try:
-        result = train(
-            args.scale,
-            args.data,
-            args.out,
-            args.seed,
-            threads=args.threads,
-            print_every=args.print_every,
-            checkpoint_every=args.checkpoint_every,
-            restart=args.restart,
-        )
-    except (TrainingError, data.DataError, scales.ScaleError) as error:
+        machine = Machine(args.device, args.threads, args.parallel, args.micro_batch, args.compile)
+        settings = {
+            "print_every": args.print_every,
+            "checkpoint_every": args.checkpoint_every,
+            "checkpoint_minutes": args.checkpoint_minutes,
+            "restart": args.restart,
+            "allow_repeat": args.allow_repeat,
+            "machine": machine,
+        }
+        if args.on == "ray":
+            from recipes.lm.on_ray import train_on_ray
+
+            result = train_on_ray(args.workers, args.scale, args.data, args.out, args.seed, **settings)
+        else:
+            result = train(args.scale, args.data, args.out, args.seed, **settings)
+    except (TrainingError, TokensError, data.DataError, scales.ScaleError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(
-        f"{result.tokens:,} tokens in {result.seconds:.1f} s, {result.epochs:.2f} epochs, "
-        f"loss {result.final_loss:.3f} -> {result.model}"
-    )
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(
+            f"{result.tokens:,} tokens in {result.seconds:.1f} s, {result.epochs:.2f} epochs, "
+            f"loss {result.final_loss:.3f} -> {result.model}"
+        )
     return 0
 
 

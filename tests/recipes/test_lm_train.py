@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from recipes import scale as scales
+from recipes.lm import checkpoint
 from recipes.lm import train as lm
 
 ROOT = Path(__file__).parents[2]
@@ -138,35 +139,60 @@ def test_loss_that_is_not_finite_stops_and_names_the_rows(shards, tmp_path, monk
     assert not (tmp_path / "run" / "result.json").exists()
 
 
+@pytest.mark.parametrize("written", [0, 1, 7])
 def test_full_disk_while_checkpointing_keeps_the_old_checkpoint(
-    shards, tmp_path, monkeypatch, undisturbed
+    shards, tmp_path, monkeypatch, undisturbed, written: int
 ) -> None:
-    import safetensors.torch
-
     whole, _ = undisturbed
-    real, state = safetensors.torch.save_file, {"calls": 0}
+    real, state = checkpoint._write, {"tensors": 0}
 
-    def full(tensors, path):
-        state["calls"] += 1
-        if state["calls"] == 3:
-            Path(path).write_bytes(b"half")
+    def full(file, tensor):
+        state["tensors"] += 1
+        if state["tensors"] > 2 * 32 + written:  # in the third checkpoint: 3 x 10, step and RNG in each
+            file.write(b"half")
             raise OSError(28, "No space left on device")
-        return real(tensors, path)
+        return real(file, tensor)
 
-    monkeypatch.setattr(safetensors.torch, "save_file", full)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(checkpoint, "_write", full)
+    with pytest.raises(lm.TrainingError, match=r"step 24 .*No space left on device.* step 16 is kept"):
         lm.train(SMALL, shards, tmp_path / "run", 3, print_every=0, checkpoint_every=8)
-    starts = []
-    lm.train(
-        SMALL,
-        shards,
-        tmp_path / "run",
-        3,
-        print_every=0,
-        on_step=lambda record: starts.append(record["step"]),
-    )
-    assert starts[0] == 17
+    assert [p.name for p in (tmp_path / "run").glob("checkpoint*")] == ["checkpoint"]
+    monkeypatch.undo()
+    assert resumed_at(shards, tmp_path / "run") == 17
     assert losses(tmp_path / "run") == losses(whole)
+
+
+def test_a_disk_that_is_really_full(shards, tmp_path, undisturbed) -> None:
+    whole, _ = undisturbed
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "winnow-test", str(disk)]
+    done = subprocess.run(mount, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"cannot mount a small file system here: {done.stderr.strip()}")
+    try:
+
+        def fill_up(record):
+            if record["step"] == 10:
+                with pytest.raises(OSError), open(disk / "filler", "wb", buffering=0) as file:
+                    while True:
+                        file.write(bytes(4096))
+
+        with pytest.raises(lm.TrainingError, match=r"No space left on device.*step 8 is kept"):
+            lm.train(SMALL, shards, disk / "run", 3, print_every=0, checkpoint_every=8, on_step=fill_up)
+        with pytest.raises(lm.TrainingError, match=r"two checkpoints .* need .*; make room"):
+            lm.train(SMALL, shards, disk / "run", 3, print_every=0)
+        (disk / "filler").unlink()
+        assert resumed_at(shards, disk / "run") == 9
+        assert losses(disk / "run") == losses(whole)
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def resumed_at(shards, out) -> int:
+    steps: list[int] = []
+    lm.train(SMALL, shards, out, 3, print_every=0, on_step=lambda record: steps.append(record["step"]))
+    return steps[0]
 
 
 def test_model_comes_back_as_it_was_saved(undisturbed) -> None:
