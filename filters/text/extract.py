@@ -78,17 +78,14 @@ def risky(content: bytes | memoryview) -> bool:
         return False
     if size > _LARGE:
         return True
-    if size > _GAP and _many_attributes(content):
+    from filters.text.page_kernels import tags as look
+
+    words = np.frombuffer(content, np.uint64, size >> 3)
+    tags, closed, bare = look(words, _GAP >> 3)
+    if bare and _many_attributes(content):
         return True
-    data = np.frombuffer(content, np.uint8)
-    begins = data == 0x3C  # "<"
-    tags = int(np.count_nonzero(begins))
-    if tags * tags <= _UNCLOSED:
-        return False
-    slashes = data[1:] == 0x2F
-    slashes &= begins[:-1]
-    unclosed = tags - 2 * int(np.count_nonzero(slashes))  # void elements and comments are among them
-    if tags * tags <= _NESTED and unclosed * tags <= _UNCLOSED:
+    unclosed = tags - 2 * closed  # void elements and comments are among them
+    if tags * tags <= _UNCLOSED or (tags * tags <= _NESTED and unclosed * tags <= _UNCLOSED):
         return False
     data = np.frombuffer(bytes(content).replace(b"\0", b"") + b"   ", np.uint8)  # NUL: UTF-16
     at = np.flatnonzero(data == 0x3C)
