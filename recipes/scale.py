@@ -129,6 +129,11 @@ def load(name_or_path: str | Path | Scale) -> Scale:
     return Scale.from_dict(values)
 
 
+def is_official(scale: Scale) -> bool:
+    """Whether a scale is one that comes with Winnow, with nothing changed. Results of any other are marked."""
+    return scale.name in names() and load(scale.name).hash == scale.hash
+
+
 def _loader() -> type:
     """A safe YAML loader that reads ``3e-3`` as a number and refuses a key given twice.
 
