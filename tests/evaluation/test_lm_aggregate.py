@@ -99,7 +99,7 @@ def test_the_convention_is_stored_and_all_three_are_reported(icl) -> None:
         assert ours["Extended"] == pytest.approx(sum(by_hand) / 53, abs=1e-12)
     core = {v: aggregates(icl)[f"Core_{v}"] for v in conventions()}
     assert core["v2"] < core["v1"] and core["v0"] != core["v2"]
-    with pytest.raises(AggregateError, match="no convention 'v3'.*v0, v1, v2"):
+    with pytest.raises(AggregateError, match=r"no convention 'v3'.*v0, v1, v2"):
         aggregates(icl, "v3")
 
 
@@ -165,7 +165,7 @@ def test_averages_carry_standard_errors_and_know_no_half_sets(icl) -> None:
     for name in ("core", "extended"):
         assert ours[name].value == pytest.approx(aggregates(icl)[name.capitalize()])
         assert ours[name].missing == () and ours[name].eval_version == "v2"
-    # small: hellaswag_zeroshot, arc x2 (chance 1/4), copa, winogrande (1/2), boolq (.62), all of different files
+    # small: hellaswag_zeroshot, arc x2 (chance 1/4), copa, winogrande (1/2), boolq (.62), of different files
     by_hand = math.sqrt(3 * (0.01 / 0.75) ** 2 + 2 * (0.01 / 0.5) ** 2 + (0.01 / 0.38) ** 2) / 6
     assert ours["small"].stderr == pytest.approx(by_hand)
     # the two HellaSwags of Core are on the same items: their errors add up
