@@ -14,6 +14,7 @@ cache of keys and values are those of our scorer.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -39,7 +40,8 @@ MAX_NEW = 256  # tokens generated where a task does not say; lm-eval's own defau
 class WinnowLM(TemplateLM):
     """A model folder as lm-eval's model ``winnow``.
 
-    ``device``: ``cpu``, ``cuda:0`` …, default the machine's best one. ``precision``: ``fp32`` or ``bf16``.
+    ``device`` (lm-eval's ``--device``): ``cpu``, ``cuda:0`` …; CUDA gives way to the best there is where there
+    is none, because lm-eval asks for it unless told otherwise. ``precision``: ``fp32`` or ``bf16``.
     ``batch_tokens`` bounds a batch; lm-eval's ``batch_size`` is not used, because batches are made by tokens
     and do not change figures. Special tokens spelled out in a prompt are read as plain text, as in training.
     """
@@ -58,7 +60,7 @@ class WinnowLM(TemplateLM):
         self.folder = str(folder)
         self.scorer = Scorer.load(
             folder,
-            devices=[device] if device else [],
+            devices=[device] if device and there(device) else [],
             precision=precision,
             batch_tokens=None if batch_tokens is None else int(batch_tokens),
             threads=int(threads),
@@ -164,6 +166,16 @@ class WinnowLM(TemplateLM):
                 bar.refresh()
 
             return work(progress)
+
+
+def there(device: str) -> bool:
+    """Can this machine compute on it? lm-eval's command line asks for ``cuda:0`` unless told otherwise."""
+    import torch
+
+    found = not device.startswith("cuda") or torch.cuda.is_available()
+    if not found:
+        logging.getLogger(__name__).warning("no %s here; using the best device there is", device)
+    return found
 
 
 def main() -> None:
