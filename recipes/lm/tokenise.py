@@ -124,7 +124,7 @@ def tokenise(
     sources = [Source("data", str(data))] if isinstance(data, str | Path) else list(data)
     mixing.check(sources)
     root = str(Path(out).absolute())
-    encoder = encode.load(tokenizer)
+    encoder = _encoder(str(encode.find(tokenizer).absolute()))
     _refuse(root, encoder, context, vocab, compat)
     if tokens is not None:
         if contexts is not None or epochs is not None:
@@ -149,11 +149,11 @@ def tokenise(
         storage.remove(str(Path(root, INFO)))
 
     with Jobs(root, on, workers, progress) as jobs:
-        tasks = {
-            i.key: (write_stream, (StreamTask(root, stream_hash, i.key, str(i.path), str(encoder.path), dtype,
-                                              column, pad, length),))
-            for i in inputs
-        }  # fmt: skip
+        tasks = {}
+        for i in inputs:
+            path, file = str(i.path.absolute()), str(encoder.path)
+            task = StreamTask(root, stream_hash, i.key, path, file, dtype, column, pad, length)
+            tasks[i.key] = (write_stream, (task,))
         records = jobs.stage(STREAMS, stream_hash, "tokenise", tasks)
         streams, tails = _streams(jobs.manifest, inputs, records, length, dtype, padded=compat is not None)
         by_source = [[s for s in streams if s.source == source.name] for source in sources]
@@ -262,6 +262,8 @@ def write_stream(task: StreamTask, attempt: int = 1) -> Record:
             if nothing and task.pad is None:
                 texts = texts.filter(pc.greater(sizes, 0))
             documents += len(texts)
+            if not len(texts):
+                continue
             try:
                 offsets, ids = encoder.encode(texts)
             except ValueError as error:
@@ -279,9 +281,13 @@ def write_stream(task: StreamTask, attempt: int = 1) -> Record:
     )  # fmt: skip
 
 
-@functools.lru_cache(maxsize=1)
 def _encoder(path: str) -> encode.Encoder:
-    """One per worker process: its memo of what it has seen is worth keeping."""
+    """One per worker process: loading it takes as long as a few MB of text, and its memo is worth keeping."""
+    return _loaded(path, storage.info(path).etag)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(path: str, etag: str) -> encode.Encoder:
     return encode.load(path)
 
 
