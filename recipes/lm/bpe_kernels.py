@@ -44,6 +44,7 @@ MANY = U(15)  # in place of the number of ids: they lie in memo_ids
 LONGEST = 255  # bytes of a piece that is kept in the memo
 SHORT = 15  # bytes of a piece that is its own key
 _LONG = U(0xFF << 56)
+BLOCK = 1024  # cuts at a time
 FEW = 64  # bytes up to which a piece is merged by looking through its pairs, not by a heap
 NO_PAIR = np.int64(1 << 62)
 SKIPPED = np.int32(1 << 30)  # in ``accept``: a special token, read as plain text
@@ -52,6 +53,8 @@ SKIPPED = np.int32(1 << 30)  # in ``accept``: a special token, read as plain tex
 USED, BYTES, IDS, EMPTIED, MISSED = range(5)
 
 _C0, _C1, _C2 = U(0x9E3779B97F4A7C15), U(0xC2B2AE3D27D4EB4F), U(0xFF51AFD7ED558CCD)
+_HIGH, _LOW7, _CASE = U(0x8080808080808080), U(0x7F7F7F7F7F7F7F7F), U(0x2020202020202020)
+_FROM_A, _PAST_Z = U(0x1F1F1F1F1F1F1F1F), U(0x0505050505050505)
 _S32, _S8, _S64, _S128, _S56 = U(32), U(8), U(64), U(128), U(56)
 
 
@@ -67,6 +70,16 @@ def load64(typingctx, data, at):
         return word
 
     return types.uint64(data, types.int64), codegen
+
+
+@intrinsic
+def lowest_bit(typingctx, word):
+    """Number of the lowest bit that is set; 64 of 0."""
+
+    def codegen(context, builder, signature, args):
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), codegen
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -94,7 +107,7 @@ def is_nfc(data, offsets, pages, classes, combining, pairs, out):
         while i < end:
             b = data[i]
             if b < 0x80:
-                while i + 8 <= end and load64(data, i) & U(0x8080808080808080) == U(0):
+                while i + 8 <= end and load64(data, i) & _HIGH == U(0):
                     i += 8
                 while i < end and data[i] < 0x80:
                     i += 1
@@ -129,10 +142,12 @@ def is_nfc(data, offsets, pages, classes, combining, pairs, out):
 
 @njit(cache=True, nogil=True, inline="always")
 def find(data, i, end, edges, accept):
-    """(first, last, id) of the next added token from ``i``: leftmost, then longest; (end, end, -1) if none."""
+    """(first, last, id) of the next added token from ``i``: leftmost, then longest; (end, end, -1): none."""
     first = end
     last = end
     token = np.int64(-1)
+    if accept.shape[0] == 1:  # there are none
+        i = end
     while i < end:
         node = np.int64(edges[data[i]])
         if node:
@@ -172,6 +187,15 @@ def kind_at(data, i, b, pages, classes):
 @njit(cache=True, nogil=True, inline="always")
 def run_end(data, i, end, kind, pages, classes):
     """Where the run of characters of this kind ends."""
+    if kind == LETTER:
+        while i + 8 <= end:  # ASCII letters, eight at a time: the high bit of a byte says that it is none
+            word = load64(data, i)
+            lower = (word & _LOW7) | _CASE
+            none = (((lower + _FROM_A) & ~(lower + _PAST_Z)) ^ _HIGH | word) & _HIGH
+            if none != U(0):
+                i += lowest_bit(none) >> 3
+                break
+            i += 8
     while i < end:
         b = data[i]
         if b < 0x80:
@@ -291,10 +315,8 @@ def cuts_cl100k(data, i, end, digits, pages, classes, ends, ids, n):
                         j += size
                         if data[last] == 0x0A or data[last] == 0x0D:
                             line = j
-                    if line > i:
-                        stop = line
-                    else:
-                        stop = last if j < end and last > i else j
+                    stop = last if j < end and last > i else j
+                    stop = line if line > i else stop
         i = stop
         ends[n] = i
         ids[n] = -1
@@ -436,7 +458,7 @@ def _push(heap, size, item):
 
 @njit(cache=True, nogil=True)
 def merge_many(data, a, n, byte_ids, byte_pairs, merges, bits, out, o):
-    """Ids of a piece of any size into ``out[o:]``; where they end. n log n, by a heap of rank << 32 | place."""
+    """Ids of a piece of any size into ``out[o:]``; where they end. A heap of rank << 32 | place: n log n."""
     symbols = np.empty(n, np.int32)
     pair = np.empty(n, np.int64)
     after = np.empty(n, np.int32)
@@ -497,7 +519,7 @@ def encode_cuts(
     bits. ``whole``: pieces that are one id whatever the merges (ignore_merges), laid out as the memo.
     """
     byte_ids, byte_pairs, merges, bits = model
-    symbols, pair = scratch
+    symbols, pair, hits, keep = scratch
     slots = memo.shape[0] // SLOT
     shift = U(64)
     while (U(1) << (_S64 - shift)) < U(slots):
@@ -505,12 +527,37 @@ def encode_cuts(
     whole_shift = U(64)
     while (U(1) << (_S64 - whole_shift)) < U(whole.shape[0] // SLOT):
         whole_shift -= U(1)
+    # ---- the slots of all short pieces, whose loads then overlap
+    a = start
+    words = data.shape[0] - 16
+    for c in range(n_cuts):
+        b = np.int64(ends[c])
+        n = b - a
+        hits[c] = U(0)
+        if n <= SHORT and a <= words:
+            k0 = load64(data, a) & keep[n]
+            k1 = (load64(data, a + 8) & keep[n + 16]) | (U(n) << _S56)
+            at = np.int64(mix(k0, k1) >> shift) * SLOT
+            if memo[at] == k0 and memo[at + 1] == k1:
+                hits[c] = memo[at + 2]
+        a = b
     a = start
     for c in range(n_cuts):
         b = np.int64(ends[c])
         n = b - a
-        if given[c] >= 0:
-            out[o] = given[c]
+        ids = hits[c]
+        count = ids & MANY
+        token = np.int64(given[c])
+        if count - U(1) <= U(2) and token < 0:
+            # one to three ids; the room after them is there
+            out[o] = (ids >> U(4)) & _ID
+            out[o + 1] = (ids >> U(24)) & _ID
+            out[o + 2] = ids >> U(44)
+            o += np.int64(count)
+            a = b
+            continue
+        if token >= 0:
+            out[o] = token
             o += 1
             a = b
             continue
@@ -523,14 +570,7 @@ def encode_cuts(
         if memo[at + 1] != 0:
             ids = memo[at + 2]
             count = ids & MANY
-            if count <= 3:
-                # at least one; the room after it is there
-                out[o] = (ids >> U(4)) & _ID
-                if count > 1:
-                    out[o + 1] = (ids >> U(24)) & _ID
-                    out[o + 2] = ids >> U(44)
-                o += np.int64(count)
-            elif count < MANY:
+            if count < MANY:
                 out[o] = (ids >> U(4)) & _ID
                 out[o + 1] = (ids >> U(24)) & _ID
                 out[o + 2] = ids >> U(44)
@@ -617,69 +657,60 @@ def encode(
     edges, accept = trie
     whole_slots, whole_bytes = whole
     memo_slots, memo_bytes, memo_ids = memo
-    ends = np.empty(4096, np.int64)
-    given = np.empty(4096, np.int32)
-    scratch = (np.empty(FEW, np.int64), np.empty(FEW, np.int64))
-    room = ends.shape[0]
+    ends = np.empty(BLOCK, np.int64)
+    given = np.empty(BLOCK, np.int32)
+    keep = np.zeros(32, U)  # of the two words of a piece of n bytes: keep[n], keep[n + 16]
+    for k in range(1, 16):
+        keep[k] = ~U(0) >> (_S64 - U(8 * min(k, 8)))
+        keep[k + 16] = (U(1) << U(8 * max(k - 8, 0))) - U(1)
+    scratch = (np.empty(FEW, np.int64), np.empty(FEW, np.int64), np.empty(BLOCK, U), keep)
     n = np.int64(0)
     o = np.int64(0)
     for d in range(offsets.shape[0] - 1):
         i = offsets[d]
         end = offsets[d + 1]
         start = i
-        while i < end:
-            raw_first, raw_last, raw_id = find(data, i, end, raw_edges, raw_accept)
-            while i < raw_first:
+        # the next added token of each kind; the second is looked for only before the first
+        raw_first, raw_last, raw_token = i, i, np.int64(-1)
+        first, last, token = i, i, np.int64(-1)
+        while True:
+            if n == BLOCK or (i == end and n > 0 and token < 0 and raw_token < 0):
+                o = encode_cuts(
+                    data, start, ends, given, n, model, whole_slots, whole_bytes,
+                    memo_slots, memo_bytes, memo_ids, state, scratch, out, o,
+                )  # fmt: skip
+                start = i
+                n = np.int64(0)
+            if i < first:
+                if pattern == GPT2:
+                    i, n = cuts_gpt2(data, i, first, pages, classes, ends, given, n)
+                else:
+                    i, n = cuts_cl100k(data, i, first, digits, pages, classes, ends, given, n)
+            elif token >= 0:
+                ends[n] = last
+                given[n] = token
+                n += 1
+                i = last
+                token = np.int64(-1)
+            elif i < raw_first:
                 first, last, token = find(data, i, raw_first, edges, accept)
-                while i < first:
-                    if pattern == GPT2:
-                        i, n = cuts_gpt2(data, i, first, pages, classes, ends, given, n)
-                    else:
-                        i, n = cuts_cl100k(data, i, first, digits, pages, classes, ends, given, n)
-                    if n == room:
-                        o = encode_cuts(
-                            data, start, ends, given, n, model, whole_slots, whole_bytes,
-                            memo_slots, memo_bytes, memo_ids, state, scratch, out, o,
-                        )  # fmt: skip
-                        start = i
-                        n = np.int64(0)
-                if token >= 0:
-                    ends[n] = last
-                    given[n] = token
-                    n += 1
-                    i = last
-                    if n == room:
-                        o = encode_cuts(
-                            data, start, ends, given, n, model, whole_slots, whole_bytes,
-                            memo_slots, memo_bytes, memo_ids, state, scratch, out, o,
-                        )  # fmt: skip
-                        start = i
-                        n = np.int64(0)
-            if raw_id >= 0:
+            elif raw_token >= 0:
                 ends[n] = raw_last
-                given[n] = raw_id
+                given[n] = raw_token
                 n += 1
                 i = raw_last
-                if n == room:
-                    o = encode_cuts(
-                        data, start, ends, given, n, model, whole_slots, whole_bytes,
-                        memo_slots, memo_bytes, memo_ids, state, scratch, out, o,
-                    )  # fmt: skip
-                    start = i
-                    n = np.int64(0)
-        if n:
-            o = encode_cuts(
-                data, start, ends, given, n, model, whole_slots, whole_bytes,
-                memo_slots, memo_bytes, memo_ids, state, scratch, out, o,
-            )  # fmt: skip
-            n = np.int64(0)
+                raw_token = np.int64(-1)
+            elif i < end:
+                raw_first, raw_last, raw_token = find(data, i, end, raw_edges, raw_accept)
+            else:
+                break
         out_offsets[d + 1] = o
     return o
 
 
 @njit(cache=True, nogil=True)
 def fill_whole(data, offsets, ids, slots):
-    """Lay out pieces ``data[offsets[k]:offsets[k + 1]]`` that are one id each as the memo lays out its own."""
+    """Lay out pieces ``data[offsets[k]:offsets[k + 1]]``, one id each, as the memo lays out its own."""
     shift = U(64)
     while (U(1) << (_S64 - shift)) < U(slots.shape[0] // SLOT):
         shift -= U(1)

@@ -1,8 +1,8 @@
 """From a tokenizer.json to the arrays of the compiled passes, or the reason why it has none.
 
-Served: byte-level BPE (model ``BPE`` whose vocabulary holds every byte, without dropout, byte fallback, affixes)
-behind no normaliser or NFC, with the pattern of GPT-2, cl100k / Llama 3 or Qwen 2, ``ignore_merges`` or not,
-and added tokens that match anywhere as they are. All else goes by the `tokenizers` library.
+Served: byte-level BPE (model ``BPE`` whose vocabulary holds every byte, without dropout, byte fallback or
+affixes) behind no normaliser or NFC, with the pattern of GPT-2, cl100k / Llama 3 or Qwen 2, ``ignore_merges``
+or not, and added tokens that match anywhere as they are. All else goes by the `tokenizers` library.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from recipes.lm import bpe_kernels as kernels
 from recipes.lm import bpe_unicode
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-_CL100K = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_CL100K = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s"
+    + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 PATTERNS = {  # pattern -> (which kernel, digits in a piece)
     GPT2: (kernels.GPT2, 0),
     _CL100K % r"\p{N}{1,3}": (kernels.CL100K, 3),

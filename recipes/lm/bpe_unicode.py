@@ -1,18 +1,18 @@
 """What each code point is to the patterns and the normaliser of byte-level tokenizers, as a committed table.
 
 The patterns of GPT-2 and its heirs ask of a character whether it is a letter (``\\p{L}``), a number
-(``\\p{N}``) or white space (``\\s``); the answers are those of the regular expressions inside the `tokenizers`
-library, which differ from this Python's in their Unicode version. NFC asks what the text would turn into;
-the compiled check needs to know only where it might turn into something else:
+(``\\p{N}``) or white space (``\\s``); the answers are those of the regular expressions inside the
+`tokenizers` library, which differ from this Python's in their Unicode version. NFC asks what the text would
+turn into; the compiled check needs to know only where it might turn into something else:
 
 * CHANGES: NFC of the character alone is not the character;
-* SECOND: it may be joined with the starter before it (``pairs`` say with which), Hangul vowels and finals too;
+* SECOND: it may be joined with the starter before it (``pairs`` say with which; Hangul vowels and finals);
 * FIRST: it has a canonical decomposition, so that what follows may regroup it;
 * the canonical combining class, which marks must not descend in.
 
-``bpe_unicode.txt`` holds runs ``L``, ``N``, ``S`` (white space) and ``X`` (CHANGES); decompositions and combining
-classes are those of ``filters.text.normal_forms``. Regenerate it (on purpose, with a new version of the
-library) by ``python -m recipes.lm.bpe_unicode``; a test compares every code point with the library.
+``bpe_unicode.txt`` holds runs ``L``, ``N``, ``S`` (white space) and ``X`` (CHANGES); decompositions and
+combining classes are those of ``filters.text.normal_forms``. Regenerate it (on purpose, with a new version of
+the library) by ``python -m recipes.lm.bpe_unicode``; a test compares every code point with the library.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ _PATTERNS = {"L": r"\p{L}+", "N": r"\p{N}+", "S": r"\s+"}
 
 
 class Characters(NamedTuple):
-    """Of ``cp``: ``classes[at]`` (kind and flags) and ``combining[at]``, at = (pages[cp >> 8] << 8) | (cp & 255).
+    """Of ``cp``: ``classes[at]`` (kind and flags) and ``combining[at]``, with ``at = (pages[cp >> 8] << 8) |
+    (cp & 255)``.
 
     Page 0 is first, so ``classes[byte]`` is the class of an ASCII byte. ``pairs``: sorted ``first << 32 |
     second`` of all pairs that NFC joins (Hangul aside).
@@ -106,7 +107,6 @@ def describe() -> dict[str, list[tuple[int, int]]]:
             runs["X"][-1] = (runs["X"][-1][0], cp)
         else:
             runs["X"].append((cp, cp))
-    # a run of the text may span the surrogates, which are no characters
     return runs
 
 

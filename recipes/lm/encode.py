@@ -61,8 +61,6 @@ class Encoder:
 
         Raises TokenizerError with the row of a document that is not UTF-8.
         """
-        if isinstance(texts, pa.ChunkedArray):
-            texts = texts.combine_chunks()
         texts = _checked(texts)
         parts = [
             self._passes.encode(texts.slice(first, last - first), self.tokenizer)
@@ -74,6 +72,7 @@ class Encoder:
 
     def encode_plainly(self, texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """The same by the `tokenizers` library alone: the oracle of ``encode``."""
+        texts = _checked(texts)
         return _joined([self._plainly(texts.slice(first, last - first)) for first, last in _groups(texts)])
 
     def _plainly(self, texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -81,6 +80,16 @@ class Encoder:
         encoded = self.tokenizer.encode_batch_fast(group, add_special_tokens=False)
         found = [np.array(encoding.ids, np.uint32) for encoding in encoded]
         return np.cumsum([0, *map(len, found)], dtype=np.int64), np.concatenate(found)
+
+    @property
+    def memo_bytes(self) -> int:
+        """Memory of the memo at its fullest; 0 without one."""
+        return self._passes.memo_bytes if self._passes else 0
+
+    def memo_state(self) -> dict[str, int]:
+        """Words that the memo holds, how often it was emptied, words that were not in it so far."""
+        state = self._passes.state.tolist() if self._passes else [0] * 5
+        return {"words": state[0], "emptied": state[3], "missed": state[4]}
 
     def __reduce__(self) -> tuple[Any, ...]:  # workers read the file themselves
         return load, (self.path,)
@@ -152,7 +161,8 @@ class Passes:
                 text = utf8(texts)
         if self.plan.prefix_space:
             bare = pc.and_(pc.greater(pc.binary_length(texts), 0), pc.invert(pc.starts_with(texts, " ")))
-            texts = pc.if_else(bare, pc.binary_join_element_wise("", texts, " "), texts)
+            nothing, space = pa.scalar("", texts.type), pa.scalar(" ", texts.type)
+            texts = pc.if_else(bare, pc.binary_join_element_wise(nothing, texts, space), texts)
             text = utf8(texts)
         return text
 
@@ -208,8 +218,14 @@ def find(name_or_path: str | Path) -> Path:
     raise TokenizerError(f"no tokenizer {name!r}; known: {have}, or the path of a tokenizer.json")
 
 
-def _checked(texts: pa.Array) -> pa.Array:
+def _checked(texts: pa.Array | pa.ChunkedArray) -> pa.Array:
     """A string array that is UTF-8 throughout."""
+    if isinstance(texts, pa.ChunkedArray):
+        texts = texts.combine_chunks()
+    if pa.types.is_dictionary(texts.type) or pa.types.is_string_view(texts.type):
+        texts = texts.cast(pa.large_string())
+    if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
+        raise TokenizerError(f"documents are a column of strings; this one is {texts.type}")
     try:
         texts.validate(full=True)
     except pa.ArrowInvalid as error:
