@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo-out
+GPUS ?= 1
 
-.PHONY: help env demo test lint bench lm-tiny clip-tiny lock clean lm-400m-1x lm-1b-1x lm-3b-1x lm-7b-1x \
-	lm-7b-2x clip-small clip-medium clip-large clip-xlarge
+.PHONY: help env demo test lint bench lm-tiny clip-tiny lock clean lm-10m lm-40m lm-80m lm-150m lm-400m-1x lm-1b-1x \
+	lm-3b-1x lm-7b-1x lm-7b-2x clip-small clip-medium clip-large clip-xlarge
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -41,8 +42,14 @@ lm-tiny: env  ## the text track of the demo: embedded pool, every text recipe, l
 clip-tiny: env  ## the image-text track of the demo
 	$(BIN)/winnow demo --out $(OUT) --track image_text
 
-lm-400m-1x lm-1b-1x lm-3b-1x lm-7b-1x lm-7b-2x clip-small clip-medium clip-large clip-xlarge:
-	@echo "$@: not built yet. This scale's budget and trainer are planned; today's scales are lm-tiny and clip-tiny." >&2
+# one entry of the benchmark: make lm-400m-1x POOL=… RECIPE=text/dclm_baseline GPUS=8 [ARGS="--fetch --on ray"]
+# DRY=1 prints the plan, tokens, steps, disk and hours, and stops; POOL and RECIPE may then be left out
+lm-10m lm-40m lm-80m lm-150m lm-400m-1x lm-1b-1x lm-3b-1x lm-7b-1x lm-7b-2x: env
+	$(BIN)/winnow benchmark $@ $(if $(POOL),--pool "$(POOL)") $(if $(RECIPE),--recipe "$(RECIPE)") --gpus $(GPUS) \
+		--out "$(OUT)" $(if $(DRY),--dry-run) $(ARGS)
+
+clip-small clip-medium clip-large clip-xlarge:
+	@echo "$@: not built yet. This scale's budget and trainer are planned; today's scale is clip-tiny." >&2
 	@exit 1
 
 lock: $(VENV)/.ready  ## resolve the pinned requirements again

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     import curation
-    from winnow import explain, pool
+    from winnow import benchmark, explain, pool
 
     top = argparse.ArgumentParser(
         prog="winnow",
@@ -109,11 +109,17 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--on", default="local")
     sub.add_argument("--workers", type=int)
 
+    sub = command("tokenise", _tokenise, "turn a run's output into shuffled training contexts")
+    _tokenise_arguments(sub)
+
     sub = command("train", _train, "train a model on a run's output under a scale's fixed budget")
-    sub.add_argument("scale", help="a scale by name (lm-tiny, clip-tiny) or a YAML file")
-    sub.add_argument("data", help="a run's folder, or a folder of shards")
+    sub.add_argument("scale", help="a scale by name (lm-tiny … lm-7b-2x, clip-tiny) or a YAML file")
+    sub.add_argument("data", help="a run's folder, a folder of shards, or tokens of `winnow tokenise`")
     sub.add_argument("out", help="where the model goes; an unfinished run there is continued")
-    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--seed", type=int, help="default: the scale's, else 0")
+    sub.add_argument("--allow-repeat", action="store_true", help="text: read tokens more than once if few")
+
+    benchmark.add(commands)
 
     sub = command(
         "train-filter", _train_filter, "train a filter: a fastText quality classifier, or a filter network"
@@ -136,6 +142,9 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--data-dir", help="a folder of task files (DCLM jsonl, or a WebDataset evaluation set)")
     sub.add_argument("--run", dest="run_dir", help="the curation run, for kept fraction and funnel link")
+    sub.add_argument("--fetch", action="store_true", help="text: fetch DCLM's task files by URL")
+    sub.add_argument("--tasks", dest="sets", metavar="SET",
+                     help="text: sets of DCLM's 53 tasks: core, extended, light, medium …")  # fmt: skip
 
     sub = command("leaderboard", _leaderboard, "build the leaderboard page from result files")
     sub.add_argument("results", help="folder of results/<track>/<recipe>/seed-<n>.json")
@@ -216,11 +225,23 @@ def _train(arguments: argparse.Namespace) -> None:
     if scale.track == "text":
         from recipes.lm.train import train as train_lm
 
-        print(train_lm(scale, data, arguments.out, arguments.seed))
+        print(train_lm(scale, data, arguments.out, arguments.seed, allow_repeat=arguments.allow_repeat))
     else:
         from recipes.clip.train import train as train_clip
 
-        print(train_clip(scale, data, arguments.out, arguments.seed))
+        print(train_clip(scale, data, arguments.out, arguments.seed or 0))
+
+
+def _tokenise_arguments(sub: argparse.ArgumentParser) -> None:
+    from recipes.lm import tokenise
+
+    tokenise.add_arguments(sub)
+
+
+def _tokenise(arguments: argparse.Namespace) -> int:
+    from recipes.lm import tokenise
+
+    return tokenise.run(arguments)
 
 
 def _train_filter(arguments: argparse.Namespace) -> None:
@@ -241,18 +262,16 @@ def _train_filter(arguments: argparse.Namespace) -> None:
 def _eval(arguments: argparse.Namespace) -> None:
     from winnow import jobs
 
+    language = {"fetch": arguments.fetch, "sets": arguments.sets} if arguments.fetch or arguments.sets else {}
     record = jobs.evaluate(
         arguments.model,
         arguments.out,
         recipe=arguments.recipe,
         run_dir=arguments.run_dir,
         data_dir=arguments.data_dir,
+        **language,
     )
-    for name, task in record["tasks"].items():
-        error = "" if task["stderr"] is None else f" ± {task['stderr']:.4f}"
-        print(f"{name:<40}{task['value']:>10.4f}{error}")
-    if record.get("score"):
-        print(f"{record['score']['name']:<40}{record['score']['value']:>10.3f}")
+    print(jobs.summary(record))
     print(f"result: {arguments.out}")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,42 @@ def train_network(trusted: str, out: str | Path, seed: int = 0) -> Any:
     return filter_network.train_filter_network(pairs, out, seed=seed)
 
 
+def train_text(
+    scale: Any,
+    data: str | Path,
+    out: str | Path,
+    seed: int | None = None,
+    *,
+    gpus: int = 1,
+    allow_repeat: bool = False,
+) -> dict[str, Any]:
+    """Train one language model, a line a step; with several GPUs, in as many processes on this machine.
+    Returns its ``result.json``. The seed is part of the folder's name, so that several lie side by side."""
+    from recipes.lm.train import train as train_lm
+
+    number = seed if seed is not None else scale["train"].get("seed") or 0
+    folder = Path(f"{out}-{number}")
+    if gpus > 1:
+        _torchrun(gpus, scale, data, folder, number, allow_repeat)
+    else:
+        train_lm(scale, data, folder, number, allow_repeat=allow_repeat)
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+
+
+def _torchrun(gpus: int, scale: Any, data: str | Path, out: Path, seed: int, allow_repeat: bool) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    scale_file = out.with_name(out.name + ".scale.yaml")  # a scale may have been changed in Python
+    scale_file.write_text(json.dumps(scale.to_dict(), indent=1) + "\n", encoding="utf-8")  # JSON is YAML
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}",
+        "-m", "recipes.lm.train", "--scale", str(scale_file), "--data", str(data), "--out", str(out),
+        "--seed", str(seed), *(["--allow-repeat"] if allow_repeat else []),
+    ]  # fmt: skip
+    code = subprocess.run(command).returncode
+    if code:
+        raise RuntimeError(f"training ended with code {code}; the same command goes on where it stopped")
+
+
 def train(track: str, scale: str, data: str | Path, out: str | Path, seed: int) -> dict[str, Any]:
     """Train one model quietly, on one thread; a finished one is not trained again."""
     if track == "text":
@@ -78,26 +116,61 @@ def evaluate(
     recipe: str | None = None,
     run_dir: str | Path | None = None,
     data_dir: str | Path | None = None,
+    **language: Any,
 ) -> dict[str, Any]:
-    """Evaluate a trained model on its track's embedded tasks (or on `data_dir`) and write the result file."""
+    """Evaluate a trained model on its track's embedded tasks (or on `data_dir`) and write the result file.
+
+    `language`: more for language models: `fetch` (DCLM's files by URL), `sets` (of the 53 tasks), and what
+    else `evaluation.lm.run.evaluate` takes."""
     import baselines
 
     model = Path(model)
     known = None
-    if recipe is not None and "/" in recipe:
+    if recipe is not None and ("/" in recipe or Path(recipe).is_file()):
         known = baselines.find(recipe)
-    name = recipe.split("/")[-1] if recipe else model.name
+    name = Path(known.path).stem if known else recipe or model.name
     title = known.title if known else name
     control = known.control if known else False
     facts = dataset_facts(run_dir, out, known.path if known else None) if run_dir is not None else {}
     if (model / "result.json").is_file():
         from evaluation.lm.run import evaluate as evaluate_lm
 
-        tasks = "files" if data_dir else "tiny"
+        sets = language.pop("sets", None) or ""
+        dclm = sets or language.get("fetch")
+        tasks = language.pop("tasks", None) or ("dclm" if dclm else "files" if data_dir else "tiny")
+        facts |= _passes(model)
         return evaluate_lm(
-            model, tasks, out, data_dir=data_dir, recipe=name, title=title, control=control, dataset=facts
-        )
+            model, tasks, out, data_dir=data_dir, recipe=name, title=title, control=control, dataset=facts,
+            sets=sets, **language,
+        )  # fmt: skip
     return _evaluate_clip(model, out, name, title, control, facts, data_dir)
+
+
+def _passes(model: Path) -> dict[str, Any]:
+    """Passes over the curated text, where the model read contexts that were chosen from it beforehand."""
+    trained = json.loads((model / "result.json").read_text(encoding="utf-8"))
+    tokens = Path(trained["data"]) / "tokens.json"
+    if not tokens.is_file():
+        return {}
+    sources = json.loads(tokens.read_text(encoding="utf-8"))["sources"]
+    chosen, available = (sum(s[key] for s in sources) for key in ("contexts", "available_contexts"))
+    return {"epochs": trained["epochs"] * chosen / available} if available else {}
+
+
+def summary(record: dict[str, Any]) -> str:
+    """A result file as lines of text."""
+    lines = []
+    for name, task in record["tasks"].items():
+        error = "" if task["stderr"] is None else f" ± {task['stderr']:.4f}"
+        lines.append(f"{name:<40}{task['value']:>10.4f}{error}")
+    missing = record.get("not_run") or {}
+    lines += [f"{name}: not run, {reason}" for name, reason in missing.items()]
+    score = record.get("score")
+    if score and score["value"] is not None:
+        lines.append(f"{score['name']:<40}{score['value']:>10.3f}")
+    elif score:
+        lines.append(f"{score['name']}: not available, missing {', '.join(score.get('missing', []))}")
+    return "\n".join(lines)
 
 
 def _evaluate_clip(

@@ -1,0 +1,85 @@
+"""`winnow benchmark`: the whole chain as one command, and what it would cost."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pools import demo_text
+from winnow.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+SCALE = """
+name: mini
+track: text
+model: {vocab: 4096, dim: 32, layers: 1, heads: 2, context: 64, ffn_multiple: 32}
+train: {steps: 20, batch: 4, lr: 7e-3, warmup_steps: 2, decay: cosine, end_lr: 3e-5, weight_decay: 0.033,
+        betas: [0.9, 0.95], eps: 1e-8, clip: 1.0, z_loss: 1e-4, tokenizer: bpe4096}
+"""
+
+
+def test_a_dry_run_prints_the_costs_of_dclms_scale(capsys):
+    assert main(["benchmark", "lm-400m-1x", "--dry-run", "--gpus", "8"]) == 0
+    said = capsys.readouterr().out
+    assert "7,851 steps x 512 contexts x 2,048 tokens = 8,232,370,176 tokens" in said
+    assert "16.5 GB of tokens" in said  # 7,851 x 512 contexts of 2,049 two-byte tokens
+    assert "8 x H100" in said and "26 H100 hours" in said and "UNOFFICIAL" not in said
+
+
+def test_a_dry_run_names_the_steps_and_the_tasks_that_are_missing(capsys, tmp_path):
+    pool = demo_text.unpack()
+    code = main(["benchmark", "lm-150m", "--dry-run", "--pool", str(pool), "--recipe", "text/rules",
+                 "--out", str(tmp_path / "out"), "--eval-data", str(tmp_path)])  # fmt: skip
+    said = capsys.readouterr().out
+    assert code == 0 and "gopher" in said and "8 shards" in said
+    assert "0 of DCLM's 53 in" in said and "arc_easy" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_command_goes_from_the_pool_to_a_leaderboard_row_and_resumes(capsys, tmp_path):
+    scale = tmp_path / "mini.yaml"
+    scale.write_text(SCALE)
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    part = sorted(Path(demo_text.unpack()).iterdir())[0]
+    (pool / part.name).symlink_to(part)
+    command = ["benchmark", str(scale), "--pool", str(pool), "--recipe", "text/rules", "--out",
+               str(tmp_path / "out"), "--workers", "1"]  # fmt: skip
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "UNOFFICIAL" in said and "80 contexts of 65" in said and "step 20/20" in said
+    result = json.loads((tmp_path / "out/results/text/rules/seed-0.json").read_text())
+    assert result["train"]["tokens_or_samples"] == 20 * 4 * 64 and result["official"] is False
+    # of the kept text only a part was read: 80 contexts of some thousand
+    assert 0 < result["dataset"]["epochs"] < 0.1
+    assert "mini" in (tmp_path / "out/leaderboard/leaderboard.md").read_text()
+    assert main(command) == 0  # nothing is run twice
+    assert "step 20/20" not in capsys.readouterr().out
+
+
+def test_what_is_needed_is_said(capsys, tmp_path):
+    assert main(["benchmark", "lm-tiny", "--out", str(tmp_path)]) == 1
+    assert "needs --pool and --recipe" in capsys.readouterr().err
+    assert main(["benchmark", "clip-tiny", "--dry-run"]) == 1
+    assert "image_text" in capsys.readouterr().err
+
+
+def test_make_has_a_target_for_every_scale_of_dclm():
+    done = subprocess.run(["make", "-n", "lm-7b-2x", "POOL=p", "RECIPE=r", "GPUS=8", "DRY=1"],
+                          cwd=ROOT, capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert 'winnow benchmark lm-7b-2x --pool "p" --recipe "r" --gpus 8' in done.stdout
+
+
+@pytest.mark.parametrize("name, parameters", [("lm-400m-1x", 411_616_256), ("lm-7b-1x", 6_889_410_560)])
+def test_flops_and_parameters(name, parameters):
+    from recipes import scale as scales
+    from recipes.lm.model import Shape
+    from recipes.lm.plan import flops_a_token, plan
+
+    shape = scales.load(name).section("model", Shape)
+    gains = 2 * shape.layers * shape.dim  # of query and key norms, which DCLM's count leaves out
+    assert plan(name).parameters == parameters + gains
+    attention = 6 * shape.layers * shape.dim * shape.context
+    assert flops_a_token(shape) == 6 * (shape.parameters - shape.vocab * shape.dim) + attention
