@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from local_web import serve, status
 
-from evaluation.lm import fetch
+from evaluation.lm import fetch, gpqa
 from evaluation.lm.tasks import Suite, Task, TaskError, load_suite, read_items
 from pools.fetch import Policy
 
@@ -117,3 +117,22 @@ def test_dclms_files_come_from_one_commit_and_gpqa_is_not_fetched(web) -> None:
     assert name == "gpqa_main" and "gpqa_data/gpqa_main.jsonl" in reason and "data_dir" in reason
     assert web.log == [] and f"/{fetch.COMMIT}/scripts/eval/local_data" in fetch.BASE
     assert fetch.BASE.startswith("https://")
+
+
+def test_gpqa_from_its_authors_csv(tmp_path, capsys) -> None:
+    head = "Record ID,Question,Correct Answer,Incorrect Answer 1,Incorrect Answer 2,Incorrect Answer 3\n"
+    lines = "".join(f'{i},"Which, {i}?",right,"w\n1",w2,w3\n' for i in range(3))
+    for name in gpqa.FILES:
+        (tmp_path / f"{name}.csv").write_text(head + lines)
+    assert gpqa.main([str(tmp_path), str(tmp_path / "data")]) == 0
+    assert "gpqa_diamond.jsonl: 3 rows" in capsys.readouterr().out
+    main, diamond = (next(t for t in load_suite("dclm").tasks if t.name == name) for name in gpqa.FILES)
+    items = read_items(replace(main, rows=3), tmp_path / "data")
+    # Random(42) shuffles [0, 1, 2, 3] to [2, 1, 3, 0], then [3, 2, 0, 1], then [1, 3, 2, 0]
+    assert [item["gold"] for item in items] == [item["choices"].index("right") for item in items]
+    assert [item["choices"][0] for item in items] == ["w2", "w3", "w\n1"]
+    assert items == read_items(replace(diamond, rows=3), tmp_path / "data")
+    assert gpqa.main([str(tmp_path / "none"), str(tmp_path)]) == 1
+    (tmp_path / "gpqa_main.csv").write_text(head + "0,Q,,w1,w2,w3\n")
+    with pytest.raises(TaskError, match=r"gpqa_main\.csv, row 1: no Correct Answer"):
+        gpqa.convert(tmp_path / "gpqa_main.csv", tmp_path / "x.jsonl")

@@ -82,6 +82,24 @@ def test_fields_that_only_dclms_yaml_has() -> None:
     assert {t.name for t in DCLM if not t.blob} == {"gpqa_main", "gpqa_diamond"}
 
 
+def test_the_table_in_the_documentation_is_this_one() -> None:
+    page = (ROOT / "docs" / "language-tasks.md").read_text(encoding="utf-8")
+    rows = [
+        line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| ") and "jsonl |" in line
+    ]
+    kinds = {"choice": "multiple_choice", "LM": "language_modeling"}
+    levels = [baselines(version) for version in ("v0", "v1", "v2")]
+    assert len(rows) == len(DCLM)
+    for number, (row, task) in enumerate(zip(rows, DCLM, strict=True), 1):
+        cells = [cell.strip() for cell in row]
+        chance = [float(x) / 100 for x in cells[7].split(" / ")]
+        assert (int(cells[0]), cells[1]) == (number, task.name + (" ‡" if task.grouped else ""))
+        assert kinds.get(cells[2], cells[2]) == task.kind
+        assert (cells[3], cells[4], cells[5]) == (str(task.shots), f"{task.rows:,}", task.category)
+        assert (cells[6] == "yes", cells[8]) == (task.core, task.file)
+        assert chance * (1 if len(chance) == 3 else 3) == pytest.approx([v[task.name] for v in levels])
+
+
 def test_the_files_at_hand_are_the_originals() -> None:
     folder = SHARED / "lm_eval"
     if not folder.is_dir():
