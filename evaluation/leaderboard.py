@@ -15,7 +15,7 @@ from pathlib import Path
 from evaluation.leaderboard_page import exports
 from evaluation.leaderboard_page.page import leaderboard_page
 from evaluation.leaderboard_page.plot import plot
-from evaluation.leaderboard_page.results import Result, read_results
+from evaluation.leaderboard_page.results import Result, read_all
 from evaluation.leaderboard_page.standings import Standings, slug, standings
 
 _BASELINES = Path(__file__).resolve().parents[1] / "baselines"  # recipes that ship with Winnow
@@ -27,11 +27,13 @@ def build(
 ) -> Path:
     """Read results_dir/**/seed-*.json, write the leaderboard under `out_dir`, return the path of its page.
 
-    Runs are grouped by (track, scale, scale hash). The same results give the same bytes. ValueError for a
-    malformed result (naming file and field), FileNotFoundError if there is none.
+    Runs are grouped by (track, scale, scale hash); those without a score are named with what they lack. The
+    same results give the same bytes. ValueError for a malformed result (naming file and field),
+    FileNotFoundError if there is none.
     """
     results_dir, out = Path(results_dir), Path(out_dir)
-    tables = standings(read_results(results_dir))
+    ranked, unranked = read_all(results_dir)
+    tables = standings(ranked)
     out.mkdir(parents=True, exist_ok=True)
     links = {
         (table.key, row.recipe): _copies(
@@ -46,9 +48,9 @@ def build(
         (out / plots[table.key]).write_text(text, encoding="utf-8")
     (out / "leaderboard.json").write_text(exports.as_json(tables, links), encoding="utf-8")
     (out / "leaderboard.csv").write_text(exports.as_csv(tables), encoding="utf-8")
-    (out / "leaderboard.md").write_text(exports.as_markdown(tables, plots), encoding="utf-8")
+    (out / "leaderboard.md").write_text(exports.as_markdown(tables, plots, unranked), encoding="utf-8")
     index = out / "index.html"
-    index.write_text(leaderboard_page(tables, links, title), encoding="utf-8")
+    index.write_text(leaderboard_page(tables, links, title, unranked), encoding="utf-8")
     return index
 
 

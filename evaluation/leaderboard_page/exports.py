@@ -11,6 +11,7 @@ from typing import Any
 
 from curation.html import count, visible
 from evaluation.leaderboard_page import words
+from evaluation.leaderboard_page.results import Unranked
 from evaluation.leaderboard_page.standings import Row, Standings, known
 from evaluation.leaderboard_page.words import bounds, decimals, fixed
 from evaluation.stats import Interval
@@ -25,6 +26,7 @@ def as_json(tables: Sequence[Standings], links: Links) -> str:
             "track": table.track,
             "scale": table.scale,
             "scale_hash": table.scale_hash,
+            "official": table.official,
             "score": {"name": table.score_name, "higher_is_better": table.higher_is_better},
             "interval": "95 % Student t over seeds; differences: Welch, positive is better",
             "verdict": words.verdict(table),
@@ -119,8 +121,10 @@ def _numbers(value: Interval | None) -> list[Any]:
     return [v if math.isfinite(v) else "" for v in (value.mean, value.low, value.high)]
 
 
-def as_markdown(tables: Sequence[Standings], plots: Mapping[str, str]) -> str:
-    """A heading, the verdict, the table and the plot of every track and scale."""
+def as_markdown(
+    tables: Sequence[Standings], plots: Mapping[str, str], unranked: Sequence[Unranked] = ()
+) -> str:
+    """A heading, the verdict, the table and the plot of every track and scale; then what is not ranked."""
     parts = []
     for table in tables:
         places = decimals(row.score for row in table.rows)
@@ -140,10 +144,13 @@ def as_markdown(tables: Sequence[Standings], plots: Mapping[str, str]) -> str:
             ]
             lines.append(f"| {' | '.join(cells)} |")
         seeds = min(len(row.seeds) for row in table.rows)
-        head = f"### {_cell(words.track_title(table))}, {_cell(table.scale)}"
+        head = f"### {_cell(words.track_title(table))}, {_cell(table.scale_title)}"
         note = f"Means over {seeds} or more seeds with 95 % t intervals; differences by Welch."
         image = f"![{score} against kept fraction]({plots[table.key]})" if table.key in plots else ""
         parts += [p for p in (head, _cell(words.verdict(table)), "\n".join(lines), note, image) if p]
+    if unranked:
+        lines = [f"- {_cell(r.title)}, {_cell(r.scale)}, seed {r.seed}: {words.lacking(r)}" for r in unranked]
+        parts += ["### Not ranked", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from curation.html import Html, asset, count, duration, el, figure, join, page
 from evaluation.leaderboard_page import words
 from evaluation.leaderboard_page.plot import plot
+from evaluation.leaderboard_page.results import Unranked
 from evaluation.leaderboard_page.standings import Row, Standings, TaskCell, known, slug
 from evaluation.leaderboard_page.words import bounds, decimals, fixed
 from evaluation.stats import Interval
@@ -16,7 +17,9 @@ _HERE = Path(__file__).parent
 Links = Mapping[tuple[str, str], Mapping[str, str | None]]
 
 
-def leaderboard_page(tables: Sequence[Standings], links: Links, title: str) -> str:
+def leaderboard_page(
+    tables: Sequence[Standings], links: Links, title: str, unranked: Sequence[Unranked] = ()
+) -> str:
     """The whole document. `links`: (table key, recipe) → {"funnel": relative URL or None, "recipe": …}; a key
     that is there with None was named by the result but not found."""
     return page(
@@ -28,7 +31,7 @@ def leaderboard_page(tables: Sequence[Standings], links: Links, title: str) -> s
             el("h1", title),
             el("div", [_card(table) for table in tables], class_="cards"),
         ),
-        el("main", [_section(table, links) for table in tables], _notes()),
+        el("main", [_section(table, links) for table in tables], _unranked(unranked), _notes()),
         el(
             "footer",
             "The numbers of this page: ",
@@ -48,11 +51,21 @@ def leaderboard_page(tables: Sequence[Standings], links: Links, title: str) -> s
     )
 
 
+def _unranked(runs: Sequence[Unranked]) -> Html | None:
+    """Runs without a score: named, with what is missing, and never averaged over."""
+    if not runs:
+        return None
+    items = [
+        el("li", el("b", run.title), f", {run.scale}, seed {run.seed}: {words.lacking(run)}") for run in runs
+    ]
+    return el("section", el("h2", "Not ranked", id="not-ranked"), el("ul", items))
+
+
 def _card(table: Standings) -> Html:
     """Who won, by how much, with what certainty."""
     row = words.winner(table)
     heading = el(
-        "p", el("a", f"{words.track_title(table)}, {table.scale}", href=f"#{table.key}"), class_="over"
+        "p", el("a", f"{words.track_title(table)}, {table.scale_title}", href=f"#{table.key}"), class_="over"
     )
     if row is None:
         return el("section", heading, el("p", words.verdict(table)), class_="card")
@@ -89,7 +102,7 @@ def _section(table: Standings, links: Links) -> Html:
     ties = words.ties(table)
     return el(
         "section",
-        el("h2", f"{words.track_title(table)}, {table.scale}", id=table.key),
+        el("h2", f"{words.track_title(table)}, {table.scale_title}", id=table.key),
         el(
             "p",
             "Scale ",
@@ -141,7 +154,7 @@ def _board(table: Standings, links: Links) -> Html:
     first = words.winner(table)
     return el(
         "table",
-        el("caption", f"Standings of {words.track_title(table)}, {table.scale}", class_="hide"),
+        el("caption", f"Standings of {words.track_title(table)}, {table.scale_title}", class_="hide"),
         el("thead", el("tr", heads)),
         el("tbody", [_row(table, row, places, links, row is first) for row in table.rows]),
         class_="board",

@@ -56,16 +56,37 @@ class Result:
     train_seconds: float | None
     eval_seconds: float | None
     versions: Mapping[str, str]
+    official: bool = True  # the scale is one that comes with Winnow, unchanged
+
+
+@dataclass(frozen=True)
+class Unranked:
+    """A run whose score has no value, because tasks that belong to it are missing."""
+
+    file: Path
+    track: str
+    scale: str
+    title: str
+    seed: int
+    score_name: str
+    missing: tuple[str, ...]
 
 
 def read_results(results_dir: str | Path) -> list[Result]:
     """Every results_dir/**/seed-*.json, in order of path. ValueError for a malformed or doubled one,
     FileNotFoundError if there is none."""
+    return read_all(results_dir)[0]
+
+
+def read_all(results_dir: str | Path) -> tuple[list[Result], list[Unranked]]:
+    """`read_results`, and the runs that cannot be ranked."""
     root = Path(results_dir)
     files = sorted(root.rglob("seed-*.json"))
     if not files:
         raise FileNotFoundError(f"{root} holds no result file (<track>/<recipe>/seed-<n>.json): train first")
-    results = [read_result(file) for file in files]
+    found = [read_result(file) for file in files]
+    results = [r for r in found if isinstance(r, Result)]
+    unranked = [r for r in found if isinstance(r, Unranked)]
     seen: dict[tuple[Any, ...], Path] = {}
     for r in results:
         key = (r.track, r.scale, r.scale_hash, r.recipe, r.seed)
@@ -76,7 +97,7 @@ def read_results(results_dir: str | Path) -> list[Result]:
             )
         seen[key] = r.file
     _same_score(results)
-    return results
+    return results, unranked
 
 
 def _same_score(results: list[Result]) -> None:
@@ -93,7 +114,7 @@ def _same_score(results: list[Result]) -> None:
                 )
 
 
-def read_result(file: str | Path) -> Result:
+def read_result(file: str | Path) -> Result | Unranked:
     """One result file. ValueError naming file and field if it does not hold what a result must."""
     file = Path(file)
     try:
@@ -103,6 +124,17 @@ def read_result(file: str | Path) -> Result:
     top = _Fields(file, "", raw)
     data, score, train = top.group("dataset"), top.group("score"), top.group("train", {})
     tasks = top.group("tasks")
+    missing = score.values.get("missing")
+    if score.values.get("value") is None and isinstance(missing, list) and missing:
+        return Unranked(
+            file,
+            top.text("track"),
+            top.text("scale"),
+            top.text("title", top.text("recipe")),
+            top.whole("seed"),
+            score.text("name"),
+            tuple(map(str, missing)),
+        )
     return Result(
         file=file,
         track=top.text("track"),
@@ -128,6 +160,7 @@ def read_result(file: str | Path) -> Result:
         train_seconds=train.number("seconds", None, at_least=0),
         eval_seconds=top.number("eval_seconds", None, at_least=0),
         versions={k: str(v) for k, v in top.group("versions", {}).values.items()},
+        official=top.flag("official", True),
     )
 
 

@@ -68,6 +68,12 @@ class Standings:
     higher_is_better: bool
     rows: Sequence[Row]
     versions: Mapping[str, str] = field(default_factory=dict)
+    official: bool = True
+
+    @property
+    def scale_title(self) -> str:
+        """The scale's name; one that was changed, or is not ours, says so."""
+        return self.scale if self.official else f"{self.scale} (unofficial)"
 
     @property
     def key(self) -> str:
@@ -174,7 +180,14 @@ def _table(results: Sequence[Result]) -> Standings:
             )
         )
     return Standings(
-        head.track, head.scale, head.scale_hash, head.score_name, head.higher_is_better, rows, head.versions
+        head.track,
+        head.scale,
+        head.scale_hash,
+        head.score_name,
+        head.higher_is_better,
+        rows,
+        head.versions,
+        all(r.official for r in results),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from evaluation.leaderboard_page.results import Unranked
 from evaluation.leaderboard_page.standings import SEEDS, Row, Standings, known
 from evaluation.stats import Interval
 
@@ -111,3 +112,10 @@ NOTES = (
     "claimed.",
     "≈ marks a recipe whose difference to the first row includes zero: their order is not settled.",
 )
+
+
+def lacking(run: Unranked) -> str:
+    """Why a run has no score."""
+    return (
+        f"no {run.score_name}, because {len(run.missing)} of its tasks were not run: {', '.join(run.missing)}"
+    )

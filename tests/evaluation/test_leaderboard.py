@@ -370,3 +370,33 @@ def test_small_fractions_get_a_logarithmic_axis(results):
         edit(file, lambda v: v["dataset"].update(kept_fraction=0.004))
     text = plot(tables_of(results)[0])
     assert "log scale" in text and ">0.1 %<" in text and ">100 %<" in text
+
+
+def test_a_run_without_a_score_is_named_and_a_changed_scale_is_marked(tmp_path):
+    folder = synthetic_results.write(tmp_path)
+    files = sorted((folder / "text").rglob("seed-*.json"))
+    lacking = json.loads(files[0].read_text())
+    lacking["score"] |= {"value": None, "missing": ["squad", "coqa"]}
+    lacking["title"] = "Half evaluated"
+    (folder / "text" / "half").mkdir()
+    (folder / "text" / "half" / "seed-0.json").write_text(json.dumps(lacking | {"recipe": "half"}))
+    for file in files:
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"official": False}))
+    page = leaderboard.build(folder, tmp_path / "board").read_text()
+    said = (tmp_path / "board" / "leaderboard.md").read_text()
+    line = "no {}, because 2 of its tasks were not run: squad, coqa".format(lacking["score"]["name"])
+    assert line in said and line in page and "Half evaluated" in page
+    assert "lm-tiny (unofficial)" in page and "clip-tiny (unofficial)" not in page
+    data = json.loads((tmp_path / "board" / "leaderboard.json").read_text())
+    assert [table["official"] for table in data] == [False, True]
+    assert not any(row["recipe"] == "half" for table in data for row in table["rows"])
+
+
+def test_a_board_of_runs_without_scores_is_still_written(tmp_path):
+    folder = synthetic_results.write(tmp_path)
+    for file in sorted(folder.rglob("seed-*.json")):
+        value = json.loads(file.read_text())
+        value["score"] |= {"value": None, "missing": ["arc_easy"]}
+        file.write_text(json.dumps(value))
+    leaderboard.build(folder, tmp_path / "board")
+    assert "Not ranked" in (tmp_path / "board" / "leaderboard.md").read_text()
