@@ -40,8 +40,8 @@ MAX_NEW = 256  # tokens generated where a task does not say; lm-eval's own defau
 class WinnowLM(TemplateLM):
     """A model folder as lm-eval's model ``winnow``.
 
-    ``device`` (lm-eval's ``--device``): ``cpu``, ``cuda:0`` …; CUDA, where there is none, gives way to the best
-    there is, because lm-eval asks for it unless told otherwise. ``precision``: ``fp32`` or ``bf16``.
+    ``device`` (lm-eval's ``--device``): ``cpu``, ``cuda:0`` …; CUDA, where there is none, gives way to the
+    best there is, because lm-eval asks for it unless told otherwise. ``precision``: ``fp32`` or ``bf16``.
     ``batch_tokens`` bounds a batch; lm-eval's ``batch_size`` is not used, because batches are made by tokens
     and do not change figures. Special tokens spelled out in a prompt are read as plain text, as in training.
     """
