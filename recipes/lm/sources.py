@@ -96,10 +96,18 @@ class TokenSource:
     Past the last one come seeded permutations (``recipes.lm.tokens.reading_order``), where that is allowed.
     """
 
-    def __init__(self, path: Path, shape: Shape, budget: Budget, seed: int, allow_repeat: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        shape: Shape,
+        budget: Budget,
+        seed: int,
+        allow_repeat: bool = False,
+        compat: str | None = None,
+    ) -> None:
         from recipes.lm.tokens import open_tokens
 
-        tokens = open_tokens(path)
+        tokens = open_tokens(path, vocab=shape.vocab, compat=compat)
         if tokens.length != shape.context + 1:
             raise TrainingError(
                 f"{path}: contexts of {tokens.length:,} tokens, but the model's context of {shape.context:,} "
@@ -109,7 +117,8 @@ class TokenSource:
             raise _too_small(str(path), tokens.vocab, shape)
         self.tokenizer = _same_tokenizer(path, budget, tokens.tokenizer_hash)
         needed = budget.steps * budget.batch
-        if needed > len(tokens) and not allow_repeat:
+        # whoever made the tokens may have allowed the repeats already
+        if needed > max(len(tokens), tokens.budget) and not allow_repeat:
             raise TrainingError(
                 f"{path} has {len(tokens):,} contexts ({len(tokens) * shape.context:,} tokens to predict), "
                 f"the budget reads {needed:,} ({needed * shape.context:,} tokens): that would be "
@@ -157,11 +166,18 @@ class TokenSource:
         return [f"{file}:{row}" for file, row in places]
 
 
-def open_source(path: Path, shape: Shape, budget: Budget, seed: int, allow_repeat: bool = False) -> Source:
+def open_source(
+    path: Path,
+    shape: Shape,
+    budget: Budget,
+    seed: int,
+    allow_repeat: bool = False,
+    compat: str | None = None,
+) -> Source:
     """Tokens where ``path`` is a folder with ``tokens.json`` or a ``manifest.jsonl`` (or its folder); else
     text shards."""
     if (path / "tokens.json").is_file() or (path / MANIFEST).is_file() or path.name.endswith(MANIFEST):
-        return TokenSource(path, shape, budget, seed, allow_repeat)
+        return TokenSource(path, shape, budget, seed, allow_repeat, compat)
     return TextSource(path, shape, budget, seed)
 
 

@@ -90,6 +90,7 @@ def train(
     checkpoint_minutes: float = 30.0,
     restart: bool = False,
     allow_repeat: bool = False,
+    compat: str | None = None,
     machine: Machine | None = None,
     on_step: Callable[[dict[str, Any]], None] | None = None,
 ) -> TrainResult:
@@ -101,7 +102,8 @@ def train(
     ``checkpoint_every`` is in steps (default: the scale's number of checkpoints, evenly spread), and there is
     one whenever the last is ``checkpoint_minutes`` old; neither has any influence on the result. ``restart``
     forgets what ``out_dir`` holds. ``allow_repeat`` lets a budget read tokens more than once (text shards
-    always repeat). ``on_step`` gets each step's log record. Under ``torchrun`` every process calls this.
+    always repeat). ``compat="open_lm"`` reads the ids of tars as open_lm does (negative ones modulo the
+    vocabulary). ``on_step`` gets each step's log record. Under ``torchrun`` every process calls this.
 
     Raises TrainingError when ``out_dir`` holds another run, when the data do not fit the scale or are too
     few, or on a loss that is not finite (the rows of the batch are then in ``bad_batch.json``); DataError or
@@ -115,7 +117,7 @@ def train(
 
     where = device(machine.device)
     with _cpu_threads(threads or machine.threads, where.type == "cpu"), join(where) as world:
-        run = _Run(scale, Path(shards_dir), Path(out_dir), seed, machine, world, allow_repeat)
+        run = _Run(scale, Path(shards_dir), Path(out_dir), seed, machine, world, allow_repeat, compat)
         return run.go(print_every, checkpoint_every, checkpoint_minutes, restart, on_step)
 
 
@@ -131,6 +133,7 @@ class _Run:
         machine: Machine,
         world: World,
         allow_repeat: bool,
+        compat: str | None,
     ) -> None:
         from recipes.lm.distributed import choose
         from recipes.lm.model import Shape
@@ -141,7 +144,7 @@ class _Run:
         self.seed = seed if seed is not None else self.budget.seed or 0
         self.rows = world.rows(self.budget.batch)
         self.kind = choose(machine.parallel, self.budget.precision, self.shape.parameters, world)
-        self.source = open_source(path, self.shape, self.budget, self.seed, allow_repeat)
+        self.source = open_source(path, self.shape, self.budget, self.seed, allow_repeat, compat)
 
     def go(
         self,
@@ -408,6 +411,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--allow-repeat", action="store_true", help="read tokens more than once where they are few"
     )
+    p.add_argument("--compat", choices=("open_lm",), help="read the ids of tars as open_lm does")
     p.add_argument("--print-every", type=int, default=1, metavar="N", help="print every N-th step; 0 = none")
     p.add_argument(
         "--checkpoint-every", type=int, metavar="N", help="steps (default: the scale's number, evenly spread)"
@@ -443,6 +447,7 @@ def main(argv: list[str] | None = None) -> int:
             "checkpoint_minutes": args.checkpoint_minutes,
             "restart": args.restart,
             "allow_repeat": args.allow_repeat,
+            "compat": args.compat,
             "machine": machine,
         }
         if args.on == "ray":
