@@ -1,8 +1,11 @@
 """The decoder of DCLM's family, whole, in one file.
 
 Pre-norm blocks, gain-only LayerNorm, rotary positions, query/key norm over the full vector, SwiGLU, no bias
-anywhere, initialisation scaled down with depth (DCLM's OpenLM configurations, arXiv 2406.11794). Shapes in
-comments: B sequences, T positions, D = dim, H heads, K = head dim, F = feed-forward width, V = vocabulary.
+anywhere, initialisation scaled down with depth (DCLM's OpenLM configurations, arXiv 2406.11794). What
+a model needs to read on from what it has read is in ``recipes.lm.cache``.
+
+Shapes in comments: B sequences, T positions, D = dim, H heads, K = head dim, F = feed-forward width,
+V = vocabulary.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from recipes.lm.cache import Cache, Past, Reading, causal
 
 
 @dataclass(frozen=True)
@@ -72,46 +77,6 @@ class Norm(nn.Module):
         low = torch.get_autocast_dtype(kind)
         with torch.autocast(kind, enabled=False):
             return F.layer_norm(x.to(low), self.weight.shape, self.weight.to(low), None, self.eps)
-
-
-def causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # 3 × (B, H, T, K) -> (B, H, T, K)
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-
-
-class Cache:
-    """What a batch of rows has read so far: keys and values of every layer, to read on from.
-
-    Never changed: :meth:`Decoder.read` returns a longer one.
-    """
-
-    def __init__(self, lengths: Tensor, keys: list[Tensor], values: list[Tensor]) -> None:
-        self.lengths = lengths  # (B,) int64: tokens read, per row
-        # A layer each, (B, H, S, K), S at least the longest length; beyond a row's length stands anything.
-        self.keys, self.values = keys, values
-
-    def select(self, rows: Tensor) -> Cache:
-        """The cache of the rows numbered ``rows`` (N,), in that order; a row may come many times or never."""
-        return Cache(self.lengths[rows], [k[rows] for k in self.keys], [v[rows] for v in self.values])
-
-
-class Past:
-    """The attention of one layer over what was read before (nothing, at first) and the new tokens."""
-
-    def __init__(self, keys: Tensor | None, values: Tensor | None, place: Tensor | None, mask: Tensor | None):
-        self.keys, self.values = keys, values  # (B, H, S, K)
-        self.place = place  # (B, 1, T, 1): where the new keys go; none if behind the others in every row
-        self.mask = mask  # (B or 1, 1, T, S + T): which keys a new token sees; none = all of them
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # 3 × (B, H, T, K) -> (B, H, T, K)
-        if self.keys is None:
-            self.keys, self.values = k, v
-            return causal(q, k, v)
-        self.keys, self.values = self._join(self.keys, k), self._join(self.values, v)
-        return F.scaled_dot_product_attention(q, self.keys, self.values, attn_mask=self.mask)
-
-    def _join(self, old: Tensor, new: Tensor) -> Tensor:
-        joined = torch.cat((old, new), dim=2)
-        return joined if self.place is None else joined.scatter_(2, self.place.expand_as(new), new)
 
 
 class Attention(nn.Module):
@@ -202,6 +167,7 @@ class Decoder(nn.Module):
             x = block(x, self.cos[:t], self.sin[:t])
         return self.norm(x)
 
+    @torch.no_grad()
     def read(self, ids: Tensor, lengths: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:
         """Read on: hidden states of new tokens, (B, T) -> (B, T, D), and the cache to go on from.
 
@@ -221,22 +187,14 @@ class Decoder(nn.Module):
         at = place.clamp(max=self.shape.context - 1)  # padding may reach beyond the table
         cos, sin = self.cos[at][:, None], self.sin[at][:, None]  # (B, 1, T, K)
         if cache is None:
-            pasts = [Past(None, None, None, None) for _ in self.blocks]
+            pasts = [Past(n, None, None) for n in range(len(self.blocks))]
         else:
-            shortest, longest = int(before.min()), int(before.max())
-            even = shortest == longest
-            keys = torch.arange(longest + t, device=ids.device)
-            seen = place[: 1 if even else b, None, :, None]  # (B or 1, 1, T, 1): the last key a token sees
-            mask = None if even and t == 1 else keys <= seen
-            where = None if even else place[:, None, :, None]
-            pasts = [
-                Past(k[:, :, :longest], v[:, :, :longest], where, mask)
-                for k, v in zip(cache.keys, cache.values, strict=True)
-            ]
+            reading = Reading(cache, t)
+            pasts = [Past(n, layer, reading) for n, layer in enumerate(cache.layers)]
         x = self.embedding(ids)
         for block, past in zip(self.blocks, pasts, strict=True):
             x = block(x, cos, sin, past)
-        return self.norm(x), Cache(after, [p.keys for p in pasts], [p.values for p in pasts])
+        return self.norm(x), Cache(after, [p.layer for p in pasts], cache.stem if cache else None)
 
     def forward(self, ids: Tensor) -> Tensor:  # (B, T) -> (B, T, V)
         return self.head(self.hidden(ids))
