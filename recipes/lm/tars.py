@@ -176,6 +176,11 @@ class TarContexts:
         parts = [path.read_bytes().rstrip(b"\n").hex(), [s.path.stat().st_size for s in shards], compat]
         fingerprint = xxhash.xxh3_64_hexdigest(json.dumps(parts).encode())
         length = info.get("length") or len(_first(shards, path))
+        if vocab and info.get("vocab", 0) > vocab:
+            raise TokensError(
+                f"{path}: made by a tokenizer of {info['vocab']:,} ids, and the model has a vocabulary of "
+                f"{vocab:,}; use a model with a larger one, or tokenise again"
+            )
         vocab = vocab or info.get("vocab") or 50_432
         return cls(path, tuple(shards), int(length), int(vocab), str(info.get("tokenizer_hash", "")),
                    fingerprint, compat)  # fmt: skip

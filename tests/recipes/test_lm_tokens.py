@@ -180,6 +180,8 @@ def test_tars_hold_what_the_shards_hold(tmp_path):
                 plain.append(json.loads(gzip.decompress(tar.extractfile(member).read())))
     assert np.array_equal(np.array(plain), rows)
     assert list(validate.problems(tmp_path / "w")) == []
+    with pytest.raises(TokensError, match=r"tokenizer of 300 ids, and the model has a vocabulary of 299"):
+        open_tokens(tmp_path / "w", vocab=299)
     again = tars.export(shards, tmp_path / "again", shard_contexts=16, progress=False)
     assert again.fingerprint == got.fingerprint
     for path in (tmp_path / "w").glob("*.*"):
