@@ -55,7 +55,7 @@ def catalogs() -> Iterator[str]:
         try:
             with open(path, "rb") as file:
                 messages = gettext.GNUTranslations(file)._catalog  # type: ignore[attr-defined]
-        except (OSError, UnicodeDecodeError, ValueError):
+        except (OSError, ValueError, LookupError):  # not a catalog that Python can read
             continue
         lines = []
         for key, message in messages.items():

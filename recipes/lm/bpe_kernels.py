@@ -46,12 +46,14 @@ SHORT = 15  # bytes of a piece that is its own key
 _LONG = U(0xFF << 56)
 BLOCK = 1024  # cuts at a time
 FEW = 64  # bytes up to which a piece is merged by looking through its pairs, not by a heap
-NO_PAIR = np.int64(1 << 62)
+NO_PAIR = np.int32(0x7FFFFFFF)
+RANK_BITS = 64 - 2 * ID_BITS
 SKIPPED = np.int32(1 << 30)  # in ``accept``: a special token, read as plain text
 
 # state of the memo: slots in use, bytes and ids kept, how often it was emptied, pieces not found in it
 USED, BYTES, IDS, EMPTIED, MISSED = range(5)
 
+_RANK_BITS, _RANK, _FREE = U(RANK_BITS), U((1 << RANK_BITS) - 1), ~U(0)
 _C0, _C1, _C2 = U(0x9E3779B97F4A7C15), U(0xC2B2AE3D27D4EB4F), U(0xFF51AFD7ED558CCD)
 _HIGH, _LOW7, _CASE = U(0x8080808080808080), U(0x7F7F7F7F7F7F7F7F), U(0x2020202020202020)
 _FROM_A, _PAST_Z = U(0x1F1F1F1F1F1F1F1F), U(0x0505050505050505)
@@ -387,19 +389,19 @@ def slot_of(memo, memo_bytes, shift, data, a, n, k0, k1):
 
 @njit(cache=True, nogil=True, inline="always")
 def merged(merges, bits, left, right):
-    """``rank << 32 | id`` of what a pair of ids merges to; NO_PAIR if it does not."""
-    key = (left << 32) | right
+    """Rank of the merge of a pair of ids; NO_PAIR if there is none."""
+    key = (U(left) << U(ID_BITS)) | U(right)
     mask = merges.shape[0] - 1
-    at = np.int64((U(key) * _C0) >> (_S64 - U(bits))) * 2
-    while merges[at] != key:
-        if merges[at] < 0:
-            return NO_PAIR
-        at = (at + 2) & mask
-    return merges[at + 1]
+    at = np.int64((key * _C0) >> (_S64 - U(bits)))
+    while merges[at] >> _RANK_BITS != key:
+        if merges[at] == _FREE:
+            return np.int64(NO_PAIR)
+        at = (at + 1) & mask
+    return np.int64(merges[at] & _RANK)
 
 
 @njit(cache=True, nogil=True)
-def merge_few(data, a, n, byte_ids, byte_pairs, merges, bits, symbols, pair):
+def merge_few(data, a, n, byte_ids, byte_pairs, merges, bits, merge_ids, symbols, pair):
     """Ids of a short piece into ``symbols``; how many. The lowest rank first, the leftmost of equals."""
     for k in range(n):
         symbols[k] = byte_ids[data[a + k]]
@@ -419,7 +421,7 @@ def merge_few(data, a, n, byte_ids, byte_pairs, merges, bits, symbols, pair):
             symbols[k] = symbols[k + 1]
         for k in range(at + 1, n - 1):
             pair[k] = pair[k + 1]
-        symbols[at] = best & 0xFFFFFFFF
+        symbols[at] = merge_ids[best]
         if at + 1 < n:
             pair[at] = merged(merges, bits, symbols[at], symbols[at + 1])
         if at > 0:
@@ -457,10 +459,10 @@ def _push(heap, size, item):
 
 
 @njit(cache=True, nogil=True)
-def merge_many(data, a, n, byte_ids, byte_pairs, merges, bits, out, o):
+def merge_many(data, a, n, byte_ids, byte_pairs, merges, bits, merge_ids, out, o):
     """Ids of a piece of any size into ``out[o:]``; where they end. A heap of rank << 32 | place: n log n."""
     symbols = np.empty(n, np.int32)
-    pair = np.empty(n, np.int64)
+    pair = np.empty(n, np.int32)
     after = np.empty(n, np.int32)
     before = np.empty(n, np.int32)
     heap = np.empty(3 * n, np.int64)
@@ -473,32 +475,35 @@ def merge_many(data, a, n, byte_ids, byte_pairs, merges, bits, out, o):
         if k + 1 < n:
             pair[k] = byte_pairs[(np.int64(data[a + k]) << 8) | np.int64(data[a + k + 1])]
             if pair[k] != NO_PAIR:
-                _push(heap, size, ((pair[k] >> 32) << 32) | k)
+                _push(heap, size, (np.int64(pair[k]) << 32) | k)
                 size += 1
     while size > 0:
         top = heap[0]
         size -= 1
         _sift(heap, size, heap[size])
         at = top & 0xFFFFFFFF
-        if pair[at] >> 32 != top >> 32:  # the pair has changed since, or is gone
+        rank = top >> 32
+        if np.int64(pair[at]) != rank:  # the pair has changed since, or is gone
             continue
         right = np.int64(after[at])
         then = np.int64(after[right])
-        symbols[at] = pair[at] & 0xFFFFFFFF
+        symbols[at] = merge_ids[rank]
         after[at] = then
         pair[right] = NO_PAIR
         pair[at] = NO_PAIR
         if then < n:
             before[then] = at
-            pair[at] = merged(merges, bits, np.int64(symbols[at]), np.int64(symbols[then]))
-            if pair[at] != NO_PAIR:
-                _push(heap, size, ((pair[at] >> 32) << 32) | at)
+            rank = merged(merges, bits, symbols[at], symbols[then])
+            if rank != NO_PAIR:
+                pair[at] = rank
+                _push(heap, size, (rank << 32) | at)
                 size += 1
         last = np.int64(before[at])
         if last >= 0:
-            pair[last] = merged(merges, bits, np.int64(symbols[last]), np.int64(symbols[at]))
-            if pair[last] != NO_PAIR:
-                _push(heap, size, ((pair[last] >> 32) << 32) | last)
+            rank = merged(merges, bits, symbols[last], symbols[at])
+            pair[last] = rank
+            if rank != NO_PAIR:
+                _push(heap, size, (rank << 32) | last)
                 size += 1
     k = np.int64(0)
     while k < n:
@@ -515,10 +520,10 @@ def encode_cuts(
 ):  # fmt: skip
     """Append to ``out[o:]`` the ids of the pieces that end at ``ends``, the first beginning at ``start``.
 
-    ``given``: the id of an added token, -1 for a piece to encode. ``model``: byte_ids, byte_pairs, merges,
-    bits. ``whole``: pieces that are one id whatever the merges (ignore_merges), laid out as the memo.
+    ``given``: the id of an added token, -1 for a piece to encode. ``model``: of ``bpe_tables.Model``.
+    ``whole``: pieces that are one id whatever the merges (ignore_merges), laid out as the memo.
     """
-    byte_ids, byte_pairs, merges, bits = model
+    byte_ids, byte_pairs, merges, bits, merge_ids = model
     symbols, pair, hits, keep = scratch
     slots = memo.shape[0] // SLOT
     shift = U(64)
@@ -533,51 +538,47 @@ def encode_cuts(
     for c in range(n_cuts):
         b = np.int64(ends[c])
         n = b - a
-        hits[c] = U(0)
+        slot = np.int64(-1)
         if n <= SHORT and a <= words:
             k0 = load64(data, a) & keep[n]
             k1 = (load64(data, a + 8) & keep[n + 16]) | (U(n) << _S56)
             at = np.int64(mix(k0, k1) >> shift) * SLOT
             if memo[at] == k0 and memo[at + 1] == k1:
-                hits[c] = memo[at + 2]
+                slot = at
+        hits[c] = slot
         a = b
     a = start
+    emptied = state[EMPTIED]
     for c in range(n_cuts):
         b = np.int64(ends[c])
         n = b - a
-        ids = hits[c]
-        count = ids & MANY
-        token = np.int64(given[c])
-        if count - U(1) <= U(2) and token < 0:
-            # one to three ids; the room after them is there
-            out[o] = (ids >> U(4)) & _ID
-            out[o + 1] = (ids >> U(24)) & _ID
-            out[o + 2] = ids >> U(44)
-            o += np.int64(count)
-            a = b
-            continue
-        if token >= 0:
-            out[o] = token
+        at = hits[c]
+        if given[c] >= 0:
+            out[o] = given[c]
             o += 1
             a = b
             continue
-        if n > LONGEST:
-            o = merge_many(data, a, n, byte_ids, byte_pairs, merges, bits, out, o)
-            a = b
-            continue
-        k0, k1 = key_of(data, a, n)
-        at = slot_of(memo, memo_bytes, shift, data, a, n, k0, k1)
+        k0 = U(0)
+        k1 = U(0)
+        if at < 0 or state[EMPTIED] != emptied:
+            if n > LONGEST:
+                o = merge_many(data, a, n, byte_ids, byte_pairs, merges, bits, merge_ids, out, o)
+                a = b
+                continue
+            k0, k1 = key_of(data, a, n)
+            at = slot_of(memo, memo_bytes, shift, data, a, n, k0, k1)
         if memo[at + 1] != 0:
             ids = memo[at + 2]
             count = ids & MANY
-            if count < MANY:
+            if count < MANY:  # the room after the last is there
                 out[o] = (ids >> U(4)) & _ID
                 out[o + 1] = (ids >> U(24)) & _ID
                 out[o + 2] = ids >> U(44)
-                more = memo[at + 3]
-                for k in range(3, np.int64(count)):
-                    out[o + k] = more & _ID
-                    more >>= U(ID_BITS)
+                if count > 3:
+                    more = memo[at + 3]
+                    out[o + 3] = more & _ID
+                    out[o + 4] = (more >> U(20)) & _ID
+                    out[o + 5] = more >> U(40)
                 o += np.int64(count)
             else:
                 kept = np.int64(ids >> U(24))
@@ -600,12 +601,12 @@ def encode_cuts(
                 found = True
         if not found:
             if n <= FEW:
-                size = merge_few(data, a, n, byte_ids, byte_pairs, merges, bits, symbols, pair)
+                size = merge_few(data, a, n, byte_ids, byte_pairs, merges, bits, merge_ids, symbols, pair)
                 for k in range(size):
                     out[o + k] = symbols[k]
                 o += size
             else:
-                o = merge_many(data, a, n, byte_ids, byte_pairs, merges, bits, out, o)
+                o = merge_many(data, a, n, byte_ids, byte_pairs, merges, bits, merge_ids, out, o)
         size = o - first
         if (
             2 * (state[USED] + 1) > slots
@@ -651,7 +652,7 @@ def encode(
     data, offsets, pattern, digits, raw_trie, trie, characters, model, whole, memo, state, out, out_offsets
 ):
     """Ids of documents ``data[offsets[d]:offsets[d + 1]]`` into ``out``, which has room for an id a byte and
-    two more; their ends into ``out_offsets[1:]``. Returns how many ids there are."""
+    six more; their ends into ``out_offsets[1:]``. Returns how many ids there are."""
     pages, classes = characters
     raw_edges, raw_accept = raw_trie
     edges, accept = trie
@@ -663,7 +664,7 @@ def encode(
     for k in range(1, 16):
         keep[k] = ~U(0) >> (_S64 - U(8 * min(k, 8)))
         keep[k + 16] = (U(1) << U(8 * max(k - 8, 0))) - U(1)
-    scratch = (np.empty(FEW, np.int64), np.empty(FEW, np.int64), np.empty(BLOCK, U), keep)
+    scratch = (np.empty(FEW, np.int32), np.empty(FEW, np.int32), np.empty(BLOCK, np.int64), keep)
     n = np.int64(0)
     o = np.int64(0)
     for d in range(offsets.shape[0] - 1):

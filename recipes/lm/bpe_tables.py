@@ -25,7 +25,6 @@ PATTERNS = {  # pattern -> (which kernel, digits in a piece)
     _CL100K % r"\p{N}": (kernels.CL100K, 1),
 }
 MOST_NODES = 1 << 14  # of a trie of added tokens, 1 kB each
-_MOST_RANK = 1 << 29
 
 
 class Unfit(ValueError):
@@ -35,10 +34,11 @@ class Unfit(ValueError):
 class Model(NamedTuple):
     """Byte-level BPE: see ``bpe_kernels.merged``."""
 
-    byte_ids: np.ndarray  # int64[256], -1 for bytes that UTF-8 never has
-    byte_pairs: np.ndarray  # int64[65536], rank << 32 | id of two bytes
-    merges: np.ndarray  # int64[2 × slots], open addressing: left << 32 | right, rank << 32 | id
-    bits: int  # slots = 2 ** bits
+    byte_ids: np.ndarray  # int32[256], -1 for bytes that UTF-8 never has
+    byte_pairs: np.ndarray  # int32[65536], rank of the merge of two bytes, or NO_PAIR
+    merges: np.ndarray  # uint64[2 ** bits], open addressing: left, right (ID_BITS each), rank (RANK_BITS)
+    bits: int
+    merge_ids: np.ndarray  # int32, the id that the merge of a rank makes
 
 
 class Plan(NamedTuple):
@@ -142,33 +142,34 @@ def _pre_tokenizer(found: dict[str, Any] | None) -> tuple[int, int, bool]:
 
 
 def _model(vocab: dict[str, int], merges: list[Any]) -> Model:
-    byte_ids = np.full(256, -1, np.int64)
+    byte_ids = np.full(256, -1, np.int32)
     for char, byte in byte_alphabet().items():
         if char in vocab:
             byte_ids[byte] = vocab[char]
         elif byte not in (0xC0, 0xC1) and byte < 0xF5:
             raise Unfit(f"its vocabulary lacks the byte {byte:#04x}")
-    if len(merges) >= _MOST_RANK:
+    if len(merges) >> kernels.RANK_BITS:
         raise Unfit(f"it has {len(merges)} merges")
-    pairs = {}
+    ranks = {}
+    merge_ids = np.zeros(len(merges), np.int32)
     for rank, merge in enumerate(merges):  # a pair that comes again has the later rank, as in the library
         left, right = merge.split(" ") if isinstance(merge, str) else merge
-        pairs[(vocab[left] << 32) | vocab[right]] = (rank << 32) | vocab[left + right]
-    bits = max(4, (2 * len(pairs)).bit_length())
-    table = np.full(2 << bits, -1, np.int64)
-    mask = (1 << bits) - 1
-    for key, value in pairs.items():
-        at = ((key * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF) >> (64 - bits)
-        while table[2 * at] != -1:
+        ranks[(vocab[left] << kernels.ID_BITS) | vocab[right]] = rank
+        merge_ids[rank] = vocab[left + right]
+    bits = max(4, (2 * len(ranks)).bit_length())
+    free, mask = (1 << 64) - 1, (1 << bits) - 1
+    table = [free] * (1 << bits)
+    for key, rank in ranks.items():
+        at = ((key * 0x9E3779B97F4A7C15) & free) >> (64 - bits)
+        while table[at] != free:
             at = (at + 1) & mask
-        table[2 * at : 2 * at + 2] = key, value
-    byte_pairs = np.full(65536, kernels.NO_PAIR, np.int64)
+        table[at] = (key << kernels.RANK_BITS) | rank
+    byte_pairs = np.full(65536, kernels.NO_PAIR, np.int32)
     for left in range(256):
         for right in range(256):
-            key = (int(byte_ids[left]) << 32) | int(byte_ids[right])
-            if key in pairs:
-                byte_pairs[(left << 8) | right] = pairs[key]
-    return Model(byte_ids, byte_pairs, table, bits)
+            key = (int(byte_ids[left]) << kernels.ID_BITS) | int(byte_ids[right])
+            byte_pairs[(left << 8) | right] = ranks.get(key, kernels.NO_PAIR)
+    return Model(byte_ids, byte_pairs, np.array(table, np.uint64), bits, merge_ids)
 
 
 def _whole(vocab: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -133,7 +133,7 @@ class Passes:
         plan = self.plan
         with self._lock:
             data, offsets = self._prepared(texts, tokenizer)
-            size = int(offsets[-1] - offsets[0]) + 2
+            size = int(offsets[-1] - offsets[0]) + 6
             if len(self._out) < size:
                 self._out = np.empty(size, np.uint32)
             ends = np.zeros(len(offsets), np.int64)
