@@ -31,6 +31,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import storage
+from curation.driver import INLINE_BYTES
 from curation.formats.compression import Damaged, codec, pieces
 from curation.identity import digest
 from curation.manifest import Manifest, Record
@@ -113,8 +114,8 @@ def tokenise(
         nothing is stored twice (except copies that a mix asks for).
     vocab: of the model; a tokenizer with more ids is refused.
     compat: "dclm" pads the end of every input shard with ``pad`` (50256 for GPT-NeoX).
-    workers: processes (None: all cores); on="ray": a local Ray or the cluster of RAY_ADDRESS, with ``out`` on
-        a file system that all nodes share.
+    workers: processes (None: all cores, or this process where there is little to do); on="ray": a local Ray or
+        the cluster of RAY_ADDRESS, with ``out`` on a file system that all nodes share.
     keep_work: keep the token streams (2 or 4 bytes a token) for another seed, mix or budget in this folder.
     overwrite: replace the finished tokens of another job.
 
@@ -123,7 +124,11 @@ def tokenise(
     """
     sources = [Source("data", str(data))] if isinstance(data, str | Path) else list(data)
     mixing.check(sources)
-    root = str(Path(out).absolute())
+    if not storage.is_local(str(out)):
+        raise TokensError(
+            f"{out}: token shards are memory-mapped: give a folder on this machine or a shared disk"
+        )
+    root = storage.local_path(str(out))
     encoder = _encoder(str(encode.find(tokenizer).absolute()))
     _refuse(root, encoder, context, vocab, compat)
     if tokens is not None:
@@ -148,6 +153,8 @@ def tokenise(
             )
         storage.remove(str(Path(root, INFO)))
 
+    if workers is None and on == "local" and sum(i.size for i in inputs) < INLINE_BYTES:
+        workers = 1
     with Jobs(root, on, workers, progress) as jobs:
         tasks = {}
         for i in inputs:

@@ -350,6 +350,46 @@ def test_ranks_are_those_of_a_sorted_list():
         assert value == values[rank] and below == np.searchsorted(values, values[rank])
 
 
+def test_keys_leave_no_order_behind():
+    """Neighbours in a stream are far apart in the whole, and streams are dealt evenly over it."""
+    streams = [Stream("", "s", f"part-{i}", 4000) for i in range(4)]
+    keys = np.concatenate([keys_of(s, 0, np.arange(4000)) for s in streams])
+    order = np.argsort(keys)
+    assert np.count_nonzero(np.abs(np.diff(order)) == 1) < 12  # 2 are expected
+    table = np.bincount(order // 4000 * 16 + np.arange(16_000) // 1000, minlength=64)
+    assert ((table - 250) ** 2 / 250).sum() < 110  # chi-square, 45 degrees of freedom
+    other = np.argsort(np.concatenate([keys_of(s, 0, np.arange(4000), copy=1) for s in streams]))
+    assert abs(np.corrcoef(order, other)[0, 1]) < 0.04
+
+
+def test_memory_is_that_of_a_run_and_a_shard(tmp_path):
+    """Scatter and gather 48 MB of contexts in runs of 1 MB and shards of 2 MB."""
+    import tracemalloc
+
+    n, length = 12_000, 2049
+    file = tmp_path / "stream.ids"
+    rows = (np.arange(n, dtype="<u2")[:, None] + np.zeros(length, "<u2")).astype("<u2")
+    file.write_bytes(rows.tobytes())
+    stream = Stream("stream.ids", "s", "stream", n)
+    tracemalloc.start()
+    task = shuffle.Scatter(str(tmp_path), "h", "0", stream, shuffle.Copies(), 0, length, "uint16", 1 << 20)
+    record = shuffle.scatter(task)
+    runs = [shuffle.Runs(**{**record["runs"], "sizes": tuple(record["runs"]["sizes"])})]
+    assert len(runs[0].sizes) == 48
+    (tmp_path / "runs.json").write_text(json.dumps({"runs": [record["runs"]]}))
+    got = []
+    for number, (first, last, skip, count) in enumerate(shuffle.boundaries(str(tmp_path), runs, 500)):
+        shuffle.gather(
+            shuffle.Gather(str(tmp_path), "h", str(number), f"./{number}.bin", "runs.json", first, last, skip,
+                           count, length, "uint16", 1 << 16)
+        )  # fmt: skip
+        got += np.fromfile(tmp_path / f"{number}.bin", "<u2").reshape(-1, length)[:, 7].tolist()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert got == np.argsort(keys_of(stream, 0, np.arange(n))).tolist()
+    assert peak < 16 << 20
+
+
 # ---------------------------------------------------------------- interruptions
 
 
