@@ -114,8 +114,8 @@ def tokenise(
         nothing is stored twice (except copies that a mix asks for).
     vocab: of the model; a tokenizer with more ids is refused.
     compat: "dclm" pads the end of every input shard with ``pad`` (50256 for GPT-NeoX).
-    workers: processes (None: all cores, or this process where there is little to do); on="ray": a local Ray or
-        the cluster of RAY_ADDRESS, with ``out`` on a file system that all nodes share.
+    workers: processes (None: all cores, or this process where there is little to do); on="ray": a local Ray,
+        or the cluster of RAY_ADDRESS, with ``out`` on a file system that all nodes share.
     keep_work: keep the token streams (2 or 4 bytes a token) for another seed, mix or budget in this folder.
     overwrite: replace the finished tokens of another job.
 
