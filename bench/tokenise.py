@@ -118,8 +118,9 @@ def gather(megabytes: float, corpus: str | None) -> dict[str, list[str]]:
     todo = {corpus: (lambda: jsonl(corpus), 1.0)} if corpus else SOURCES
     seen: set[bytes] = set()
     out: dict[str, list[str]] = {}
+    left = megabytes * 1e6
     for name, (texts, share) in todo.items():
-        room = megabytes * 1e6 * share
+        room = given = min(left, megabytes * 1e6 * share)
         out[name] = []
         for text in texts():
             content = text.encode("utf-8", "replace")
@@ -131,6 +132,7 @@ def gather(megabytes: float, corpus: str | None) -> dict[str, list[str]]:
             room -= len(content)
             if room < 0:
                 break
+        left -= given - room
         random.Random(0).shuffle(out[name])
     return out
 

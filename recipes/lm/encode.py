@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 GROUP_BYTES = 8 << 20  # text handed to the library at a time
 MEMO_SLOTS = 1 << 20  # words that the memo holds, twice
 DIRECTORY = "WINNOW_TOKENIZER_DIR"  # where tokenizers lie that are fetched otherwise: NAME.json
-KNOWN = {"gpt-neox-20b": "https://huggingface.co/EleutherAI/gpt-neox-20b/resolve/main/tokenizer.json"}
+KNOWN = {  # name -> (where it is, digest of what decides its ids: see ``content_digest``)
+    "gpt-neox-20b": (
+        "https://huggingface.co/EleutherAI/gpt-neox-20b/resolve/main/tokenizer.json",
+        "7f473f27ac83aa9d1e7131f248c15a463e80edee00cba1fc8262fdc7f234f8d7",
+    )
+}
 
 
 class TokenizerError(ValueError):
@@ -155,8 +160,7 @@ class Passes:
             bpe_kernels.is_nfc(*text, *self._unicode, sure)
             if not sure.all():
                 change = pa.array(sure == 0)
-                normal = tokenizer.normalizer.normalize_str
-                others = [normal(one) for one in texts.filter(change).to_pylist()]
+                others = [self._normalized(text, tokenizer) for text in texts.filter(change).to_pylist()]
                 texts = pc.replace_with_mask(texts, change, pa.array(others, texts.type))
                 text = utf8(texts)
         if self.plan.prefix_space:
@@ -165,6 +169,19 @@ class Passes:
             texts = pc.if_else(bare, pc.binary_join_element_wise(nothing, texts, space), texts)
             text = utf8(texts)
         return text
+
+    def _normalized(self, text: str, tokenizer: Tokenizer) -> str:
+        """NFC by the library, of the words that may need it: a space is never joined, moved, made or lost."""
+        from recipes.lm import bpe_kernels
+
+        words = text.split(" ")
+        sure = np.ones(len(words), np.uint8)
+        bpe_kernels.is_nfc(*utf8(pa.array(words, pa.large_string())), *self._unicode, sure)
+        others = np.flatnonzero(sure == 0).tolist()
+        normal = tokenizer.normalizer.normalize_str(" ".join(words[k] for k in others))
+        for k, word in zip(others, normal.split(" "), strict=True):
+            words[k] = word
+        return " ".join(words)
 
 
 def load(name_or_path: str | Path) -> Encoder:
@@ -202,20 +219,44 @@ def find(name_or_path: str | Path) -> Path:
     """The file of a tokenizer, fetched where it is one of KNOWN and not in $WINNOW_TOKENIZER_DIR."""
     name = str(name_or_path)
     folder = os.environ.get(DIRECTORY)
-    for path in (
-        DATA / f"{name}.json",
-        *((Path(folder) / f"{name}.json", Path(folder) / name / "tokenizer.json") if folder else ()),
-        Path(name),
-        Path(name) / "tokenizer.json",
-    ):
-        if path.is_file():
-            return path
+    places = [DATA / f"{name}.json", Path(name), Path(name) / "tokenizer.json"]
+    if folder:
+        places[1:1] = [Path(folder) / f"{name}.json", Path(folder) / name / "tokenizer.json"]
+    path = next((place for place in places if place.is_file()), None)
     if name in KNOWN:
-        from pools.fetch import cached
+        url, digest = KNOWN[name]
+        if path is None:
+            from pools.fetch import cached
 
-        return cached(KNOWN[name])
+            path = cached(url)
+        if (found := content_digest(path.read_bytes())) != digest:
+            raise TokenizerError(
+                f"{path}: not the tokenizer {name} (digest {found[:12]}…, not {digest[:12]}…); delete it to "
+                f"have it fetched again, or give its path in place of the name if it is the one you mean"
+            )
+    if path is not None:
+        return path
     have = ", ".join([*sorted(path.stem for path in DATA.glob("*.json")), *KNOWN])
     raise TokenizerError(f"no tokenizer {name!r}; known: {have}, or the path of a tokenizer.json")
+
+
+def content_digest(content: bytes) -> str:
+    """sha256 of what decides the ids of a tokenizer.json: vocabulary, merges, normaliser, added tokens and
+    pattern; the same however the file is laid out and whatever it says of post-processing."""
+    import orjson
+
+    try:
+        parsed = orjson.loads(content)
+        merges = [m.split(" ") if isinstance(m, str) else m for m in parsed["model"]["merges"]]
+        pre = parsed["pre_tokenizer"]
+        what = [
+            parsed["model"]["type"], parsed["model"]["vocab"], merges, parsed["normalizer"],
+            sorted(parsed["added_tokens"], key=lambda token: token["id"]),
+            [pre["type"], pre.get("add_prefix_space"), pre.get("use_regex", True), pre.get("pretokenizers")],
+        ]  # fmt: skip
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "unreadable"
+    return hashlib.sha256(orjson.dumps(what, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _checked(texts: pa.Array | pa.ChunkedArray) -> pa.Array:

