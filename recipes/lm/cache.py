@@ -25,9 +25,7 @@ class Cache:
     it may share with other rows (made by :meth:`select`, kept once), and then what it read itself.
     """
 
-    def __init__(
-        self, lengths: Tensor, layers: list[tuple[Tensor, Tensor]], stem: Stem | None = None
-    ) -> None:
+    def __init__(self, lengths: Tensor, layers: list[Layer], stem: Stem | None = None) -> None:
         self.lengths = lengths  # (B,) int64: tokens read, per row
         # Keys and values of each layer, (B, H, S, K): what a row read itself, then room for more.
         self.layers = layers
@@ -39,7 +37,8 @@ class Cache:
         lengths = self.lengths[rows]
         exact = self.layers[0][0].dtype in (torch.float32, torch.float64)
         if self.stem is None and len(rows) > len(self.lengths) and exact:
-            # Rows come more than once: what they have read is kept once, and what follows grows apart.
+            # Rows come more than once: what they have read is kept once, and what follows grows apart. (Not
+            # in bf16, where scores that are not inside a fused kernel would be rounded.)
             longest = int(self.lengths.max())
             stem = Stem([(k[:, :, :longest], v[:, :, :longest]) for k, v in self.layers], self.lengths, rows)
             empty = [(k[rows, :, :0], v[rows, :, :0]) for k, v in self.layers]
@@ -117,7 +116,7 @@ class Past:
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # 3 × (B, H, T, K) -> (B, H, T, K)
         r = self.reading
         if self.layer is None:
-            self.layer = (k, v)
+            self.layer = (k, v.contiguous())  # v alone, not the memory of q and k beside it
             return causal(q, k, v)
         keys, values = self.layer = (r.append(self.layer[0], k), r.append(self.layer[1], v))
         keys, values = keys[:, :, : r.width], values[:, :, : r.width]

@@ -93,7 +93,7 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).chunk(3, dim=-1)  # each (B, T, D)
         q, k = self.q_norm(q), self.k_norm(k)  # over all heads at once, before the split
         q, k, v = (y.view(b, t, self.heads, self.head_dim).transpose(1, 2) for y in (q, k, v))  # (B, H, T, K)
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        q, k = rotate(q, cos, sin).to(v.dtype), rotate(k, cos, sin).to(v.dtype)  # turned in fp32 at least
         attend = causal if past is None else past.attend
         y = attend(q, k, v)  # (B, H, T, K)
         return self.out(y.transpose(1, 2).reshape(b, t, d))
