@@ -10,7 +10,8 @@ within the file). Ours: documents packed into contexts of 2,049 and all contexts
 and the same with WebDataset tars written too. Each is a process of its own on one shard, with one thread;
 seconds are CPU seconds of that process and its children, tokenizer and start included, so the ratio grows a
 little with the corpus. The text is that of real web pages if they are at hand, then files of the installed
-Python packages; the tokenizer is GPT-NeoX's if it can be had, else ours of 4,096 ids.
+Python packages; the tokenizer is GPT-NeoX's if it can be had, else ours of 4,096 ids. (datatrove takes an
+`<|endoftext|>` that a document spells out for the real one; ours reads it as text, which is more tokens.)
 """
 
 from __future__ import annotations
