@@ -3,21 +3,25 @@
     python bench/lm_eval_speed.py                       # every task with a file, 4 items each
     python bench/lm_eval_speed.py --items 16 --tasks arc_easy,boolq
     WINNOW_LM_EVAL=/path/to/python python bench/lm_eval_speed.py     # an interpreter that has lm-eval
-    python bench/lm_eval_speed.py --device cuda:0 --dim 1024 --layers 24 --items 200
+    python bench/lm_eval_speed.py --device cuda:0 --scale lm-400m-1x --items 200
 
 ours     evaluation.lm.scorer, as the harness uses it: tokenising and planning included
 plain    the same without shared beginnings
 naive    one forward pass a choice, logits at every position, nothing batched
-lm-eval  HFLM._loglikelihood_tokens over the same ids (its sorting, batching, logit cache); the model is
-         our decoder in a transformers wrapper
-llama    the same over a transformers LlamaForCausalLM of the same size, random weights: what lm-eval costs
-         on a model that is transformers' own
+lm-eval  HFLM._loglikelihood_tokens over the same ids (its sorting, batching, logit cache); the model is our
+         decoder in a transformers wrapper
+llama    the same over a transformers LlamaForCausalLM of the same size, random weights: what lm-eval costs on
+         a model that is transformers' own
 
-The model is random: dim 256, 8 layers, vocabulary 4096, context 4096, fp32, which gives the head 17 % of the
-work, as in lm-400m-1x. Each side runs in a process of its own; seconds are CPU seconds of one thread (wall
-clock on a GPU); memory is the growth of the process's peak while scoring. Batches: 8 prompts for lm-eval, 4096
-tokens for ours. A side whose libraries are not there is named and skipped. Log-probabilities of all sides but
-llama are compared.
+Weights are random, shapes those of a scale (default lm-10m) with its context doubled: the little embedded
+tokenizer needs more tokens than NeoX's; its ids are the first of the vocabulary. ``--scale light`` is a model
+whose head is 17 % of the matrix work, as in lm-400m-1x (dim 256, 8 layers, vocabulary 4096), while the small
+scales spend most of theirs there. Texts that do not fit the context are left out.
+
+Each side runs in a process of its own; seconds are CPU seconds of one thread (wall clock on a GPU); memory is
+the growth of the process's peak while scoring: ours reads 4096 tokens at once, lm-eval's batch is the largest
+(1 to 8 texts) whose logits stay below a gigabyte. A side whose libraries are not there is named and skipped.
+The log-probabilities of all sides but llama are compared.
 """
 
 from __future__ import annotations
@@ -39,15 +43,16 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 SIDES = ("ours", "plain", "naive", "lm-eval", "llama")
-LM_EVAL_BATCH = 8
 SHARED = Path(os.environ.get("WINNOW_SHARED_DATA", ROOT.parent / "shared" / "data")) / "lm_eval"
 
 
-def prompts(names: list[str], items: int) -> list[Any]:
+def prompts(names: list[str], items: int, scale: str) -> list[Any]:
     """Queries of the first items of each task, from DCLM's files if there, else from the embedded tasks."""
     from evaluation.lm.prompts import item_queries
     from evaluation.lm.tasks import load_suite, read_items
+    from recipes.lm.data import load_tokenizer
 
+    tokenizer, longest = load_tokenizer("bpe4096"), shape_of(scale).context
     suite = load_suite("dclm", SHARED) if SHARED.is_dir() else load_suite("tiny")
     assert suite.folder is not None
     found = []
@@ -57,19 +62,33 @@ def prompts(names: list[str], items: int) -> list[Any]:
         if task.kind in ("text", "generation") or not (suite.folder / task.file).is_file():
             continue
         queries = item_queries(task, read_items(task, suite.folder), items)
-        found.append((task.name, [query for group in queries for query in group]))
+        texts = [query for group in queries for query in group]
+        fitting = [q for q in texts if sum(map(len, ids_of(tokenizer, q, 1 << 30))) <= longest]
+        if fitting:
+            found.append((task.name, fitting))
     return found
+
+
+def shape_of(scale: str) -> Any:
+    from dataclasses import replace
+
+    from recipes import scale as scales
+    from recipes.lm.model import Shape
+
+    if scale == "light":
+        return Shape(4096, 256, 8, 4, 4096)
+    shape = scales.load(scale).section("model", Shape)
+    return replace(shape, context=2 * shape.context)
 
 
 def model_and_tokenizer(options: argparse.Namespace) -> tuple[Any, Any]:
     import torch
 
     from recipes.lm.data import load_tokenizer
-    from recipes.lm.model import Decoder, Shape
+    from recipes.lm.model import Decoder
 
     torch.set_num_threads(1)
-    shape = Shape(4096, options.dim, options.layers, options.dim // 64, options.context, ffn_multiple=64)
-    model = Decoder(shape, seed=3).eval().to(options.device)
+    model = Decoder(shape_of(options.scale), seed=3).eval().to(options.device)
     return model, load_tokenizer("bpe4096")
 
 
@@ -88,7 +107,7 @@ def run_naive(options: argparse.Namespace, tasks: list[Any]) -> tuple[Any, Any]:
     model, tokenizer = model_and_tokenizer(options)
 
     def one(query: Any) -> float:
-        context, answer = ids_of(tokenizer, query, options.context)
+        context, answer = ids_of(tokenizer, query, model.shape.context)
         row = torch.tensor([context + answer], device=options.device)
         with torch.inference_mode():
             lines = model(row[:, :-1])[0].log_softmax(-1)
@@ -131,15 +150,16 @@ def run_lm_eval(options: argparse.Namespace, tasks: list[Any], llama: bool) -> t
 
         hf = Wrapped(transformers.PretrainedConfig())
     fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
+    requests = [[ids_of(tokenizer, query, 1 << 30) for query in queries] for _, queries in tasks]
+    longest = max(len(context) + len(answer) for rows in requests for context, answer in rows)
     backend = HFLM(
         pretrained=hf.to(options.device),
         tokenizer=fast,
         backend="causal",
         max_length=shape.context,
-        batch_size=LM_EVAL_BATCH,
+        batch_size=max(1, min(8, (1 << 30) // (4 * shape.vocab * longest))),
         device=options.device,
     )
-    requests = [[ids_of(tokenizer, query, 1 << 30) for query in queries] for _, queries in tasks]
 
     def score() -> list[list[float]]:
         with torch.inference_mode():
@@ -165,7 +185,7 @@ def ids_of(tokenizer: Any, query: Any, longest: int) -> tuple[list[int], list[in
 
 
 def side(options: argparse.Namespace) -> None:
-    tasks = prompts([name for name in options.tasks.split(",") if name], options.items)
+    tasks = prompts([name for name in options.tasks.split(",") if name], options.items, options.scale)
     run = {
         "ours": lambda: run_ours(options, tasks, True),
         "plain": lambda: run_ours(options, tasks, False),
@@ -193,9 +213,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=4, help="items of each task (default 4)")
     parser.add_argument("--tasks", default="", help="comma-separated names (default: every one with a file)")
     parser.add_argument("--sides", default=",".join(SIDES), help="comma-separated; the first is compared")
-    parser.add_argument("--dim", type=int, default=256)
-    parser.add_argument("--layers", type=int, default=8)
-    parser.add_argument("--context", type=int, default=4096)
+    parser.add_argument("--scale", default="lm-10m", help="whose model: a name, or light (default lm-10m)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--out", help=argparse.SUPPRESS)
@@ -203,7 +221,7 @@ def main() -> None:
     if options.side:
         side(options)
         return
-    tasks = prompts([name for name in options.tasks.split(",") if name], options.items)
+    tasks = prompts([name for name in options.tasks.split(",") if name], options.items, options.scale)
     queries = sum(len(q) for _, q in tasks)
     where = "DCLM's files" if SHARED.is_dir() else "the embedded tasks"
     print(f"{len(tasks)} tasks of {where}, {queries} texts, {options.device}, one thread")

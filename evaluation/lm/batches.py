@@ -18,6 +18,9 @@ import numpy as np
 
 MERGE_GAIN = 8
 """Tokens that a row must save to be read from the cache of its unit: below, one long read is as quick."""
+REST_COST = 1.0
+"""How much dearer a token is behind a cache than in a read from the start (its attention has a mask): rows
+with a short common beginning and long rests are better read whole."""
 
 
 @dataclass(frozen=True)
@@ -75,23 +78,26 @@ class Unit:
 def find_units(rows: Sequence[np.ndarray], gain: int = MERGE_GAIN) -> list[Unit]:
     """Consecutive rows that share enough to be worth it. The last token of a row is never read, only scored.
 
-    A row joins the unit before it when that saves at least ``gain`` tokens of reading.
+    A row joins the unit before it when that saves at least ``gain`` tokens of reading, what is dearer about
+    reading behind a cache paid.
     """
     units: list[Unit] = []
     members: list[int] = []
-    shared = 0
+    shared, read, saved = 0, 0, 0.0  # of the unit so far: common beginning, tokens of its rows, tokens saved
     for i, row in enumerate(rows):
+        n = len(row) - 1
         if members:
-            first = rows[members[0]]
-            n = min(shared, len(row) - 1)
-            unequal = np.flatnonzero(first[:n] != row[:n])
-            common = int(unequal[0]) if len(unequal) else n
-            if len(members) * common - (len(members) - 1) * shared >= gain:
+            first, k = rows[members[0]], len(members) + 1
+            common = min(shared, n)
+            unequal = np.flatnonzero(first[:common] != row[:common])
+            common = int(unequal[0]) if len(unequal) else common
+            now = (k - 1) * common - REST_COST * (read + n - k * common)
+            if now - saved >= gain:
                 members.append(i)
-                shared = common
+                shared, read, saved = common, read + n, now
                 continue
             units.append(Unit(tuple(members), shared))
-        members, shared = [i], len(row) - 1
+        members, shared, read, saved = [i], n, n, 0.0
     if members:
         units.append(Unit(tuple(members), shared))
     return units

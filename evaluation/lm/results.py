@@ -38,10 +38,10 @@ def model_hash(model_dir: str | Path) -> str:
 
 def code_hash() -> str:
     """Hash of the modules that decide a figure, the model's among them."""
-    import recipes.lm.model
+    import recipes.lm
 
-    here = Path(__file__).parent
-    files = [here / f"{name}.py" for name in CODE] + [Path(recipes.lm.model.__file__)]
+    here, model = Path(__file__).parent, Path(recipes.lm.__file__).parent
+    files = [here / f"{name}.py" for name in CODE] + [model / "model.py", model / "cache.py"]
     digest = hashlib.sha256(HARNESS.encode())
     for path in files:
         digest.update(path.read_bytes() if path.is_file() else b"")
