@@ -361,7 +361,7 @@ class _Run:
         todo = sorted((k for k in jobs if k not in done), key=lambda k: (-sizes.get(k, 0), k))
         self.progress.stage(stage, title, len(jobs), done.values())
         if todo:
-            loop = _TaskLoop(self._executor(need), jobs, self.options, self.progress)
+            loop = TaskLoop(self._executor(need), jobs, self.options, self.progress)
             done |= loop.run(todo)
         self.progress.stage_done()
         return [done[key] for key in jobs]
@@ -377,7 +377,7 @@ class _Run:
                 storage.remove(self.manifest.path("_winnow", "stages", f"{stage}.json"))
 
 
-class _TaskLoop:
+class TaskLoop:
     """Keep a bounded number of tasks in flight until each has an answer."""
 
     def __init__(self, executor: Executor, jobs: dict[str, Any], options: Options, progress: Progress):

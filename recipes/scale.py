@@ -118,7 +118,7 @@ def load(name_or_path: str | Path | Scale) -> Scale:
             f"no scale {str(name_or_path)!r}; known: {', '.join(names())}, or the path of a file"
         )
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_loader())
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml_loader())
     except yaml.YAMLError as error:
         raise ScaleError(f"{path}: {error}") from error
     if not isinstance(values, dict):
@@ -134,7 +134,7 @@ def is_official(scale: Scale) -> bool:
     return scale.name in names() and load(scale.name).hash == scale.hash
 
 
-def _loader() -> type:
+def yaml_loader() -> type:
     """A safe YAML loader that reads ``3e-3`` as a number and refuses a key given twice.
 
     YAML 1.1 wants a dot in floats, so plain PyYAML reads the learning rate ``3e-3`` as text.

@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     import curation
+    from recipes.lm import tokenise, validate
     from winnow import benchmark, explain, pool
 
     top = argparse.ArgumentParser(
@@ -109,8 +110,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--on", default="local")
     sub.add_argument("--workers", type=int)
 
-    sub = command("tokenise", _tokenise, "turn a run's output into shuffled training contexts")
-    _tokenise_arguments(sub)
+    sub = command("tokenise", tokenise.run, "turn a run's output into shuffled training contexts")
+    tokenise.add_arguments(sub)
+
+    sub = command("check-tokens", validate.run, "check token shards or tars before a run trusts them")
+    validate.add_arguments(sub)
 
     sub = command("train", _train, "train a model on a run's output under a scale's fixed budget")
     sub.add_argument("scale", help="a scale by name (lm-tiny … lm-7b-2x, clip-tiny) or a YAML file")
@@ -230,18 +234,6 @@ def _train(arguments: argparse.Namespace) -> None:
         from recipes.clip.train import train as train_clip
 
         print(train_clip(scale, data, arguments.out, arguments.seed or 0))
-
-
-def _tokenise_arguments(sub: argparse.ArgumentParser) -> None:
-    from recipes.lm import tokenise
-
-    tokenise.add_arguments(sub)
-
-
-def _tokenise(arguments: argparse.Namespace) -> int:
-    from recipes.lm import tokenise
-
-    return tokenise.run(arguments)
 
 
 def _train_filter(arguments: argparse.Namespace) -> None:

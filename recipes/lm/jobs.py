@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from curation.driver import Options, _TaskLoop
+from curation.driver import Options, TaskLoop
 from curation.errors import RunFailed
 from curation.executors import Executor
 from curation.manifest import Manifest, Record
@@ -58,7 +58,7 @@ class Jobs:
         self.progress.stage(stage, title, len(tasks), done.values())
         todo = [key for key in tasks if key not in done]
         if todo:
-            done |= _TaskLoop(self._workers(), dict(tasks), self.options, self.progress).run(todo)
+            done |= TaskLoop(self._workers(), dict(tasks), self.options, self.progress).run(todo)
         self.progress.stage_done()
         return [done[key] for key in tasks]
 

@@ -74,10 +74,10 @@ def load(path: str | Path) -> list[Source]:
     """The sources of a mix file. Raises TokensError that names what is wrong."""
     import yaml
 
-    from recipes.scale import _loader  # a YAML loader that refuses a key given twice
+    from recipes.scale import yaml_loader  # a YAML loader that refuses a key given twice
 
     try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_loader())
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=yaml_loader())
     except FileNotFoundError:
         raise TokensError(f"{path}: no such mix file") from None
     except yaml.YAMLError as error:
