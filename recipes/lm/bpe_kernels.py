@@ -609,7 +609,7 @@ def encode_cuts(
                 o = merge_many(data, a, n, byte_ids, byte_pairs, merges, bits, merge_ids, out, o)
         size = o - first
         if (
-            2 * (state[USED] + 1) > slots
+            4 * (state[USED] + 1) > 3 * slots
             or state[BYTES] + n > memo_bytes.shape[0]
             or state[IDS] + size > memo_ids.shape[0]
         ):

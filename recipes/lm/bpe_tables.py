@@ -186,7 +186,7 @@ def _whole(vocab: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
     bits = (2 * len(words)).bit_length() if words else 0
     slots = np.zeros(kernels.SLOT << bits, np.uint64)
     if not words:
-        return slots, np.zeros(1, np.uint8)
+        return slots, np.frombuffer(b"\0", np.uint8)  # read-only as below: kernels compile once, for one type
     data = np.frombuffer(b"".join(word for word, _ in words), np.uint8)
     offsets = np.cumsum([0, *(len(word) for word, _ in words)], dtype=np.int64)
     numbers = np.array([number for _, number in words], np.uint64)

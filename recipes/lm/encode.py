@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from recipes.lm.bpe_tables import Plan
 
 GROUP_BYTES = 8 << 20  # text handed to the library at a time
-MEMO_SLOTS = 1 << 20  # words that the memo holds, twice
+MEMO_SLOTS = 1 << 20  # of 60 bytes; three quarters of them are filled before it starts anew
 DIRECTORY = "WINNOW_TOKENIZER_DIR"  # where tokenizers lie that are fetched otherwise: NAME.json
 KNOWN = {  # name -> (where it is, digest of what decides its ids: see ``content_digest``)
     "gpt-neox-20b": (
@@ -109,7 +109,7 @@ class Passes:
         self.plan, self._lock = plan, threading.Lock()
         self._characters = bpe_tables.characters()
         self._unicode = bpe_unicode.load()
-        # a slot of 32 bytes; bytes of long words and ids of many-id words for half the slots
+        # a slot is 32 bytes; of each 12 bytes of long words and 4 ids of words with many, on average
         self._memo = (
             np.zeros(4 * memo_slots, np.uint64),
             np.zeros(12 * memo_slots, np.uint8),

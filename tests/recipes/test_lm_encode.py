@@ -215,7 +215,7 @@ def test_a_memo_that_is_full_starts_anew(encoders):
         right_offsets, right = encoder.encode_plainly(text)
         assert offsets.tolist() == right_offsets.tolist() and ids.tolist() == right.tolist()
     assert passes.state[bpe_kernels.EMPTIED] > 5
-    assert passes.state[bpe_kernels.USED] <= 8
+    assert passes.state[bpe_kernels.USED] <= 12
     assert passes.memo_bytes == 16 * (32 + 12 + 16)
 
 
