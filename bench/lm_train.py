@@ -66,11 +66,11 @@ def compare(name: str, scale: Any, every: int, folder: Path, arguments: argparse
         bare.append(seconds[bare_loop])
         ratios.append(ours[-1] / bare[-1])
     per_step = scale["train"]["batch"] * scale["model"]["context"]
+    turns = ", ".join(f"{r:.3f}" for r in ratios)
     print(
         f"{name}: bare loop {per_step / statistics.median(bare):,.0f} tokens/s, trainer "
-        f"{per_step / statistics.median(ours):,.0f} tokens/s; {statistics.median(ratios):.3f} x the bare loop's "
-        f"time (turns {', '.join(f'{r:.3f}' for r in ratios)}; {scale['train']['steps']} steps, a "
-        f"checkpoint every {every})",
+        f"{per_step / statistics.median(ours):,.0f} tokens/s; {statistics.median(ratios):.3f} x the bare "
+        f"loop's time (turns {turns}; {scale['train']['steps']} steps, a checkpoint every {every})",
         flush=True,
     )
     print("  " + (folder / "console").read_text().splitlines()[-1])

@@ -34,6 +34,7 @@ class AdamW:
         self.mean = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
         self.square = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
         self._counts: list[Tensor] = []
+        self._sharded = any(hasattr(p, "to_local") for p in self.parameters)
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
@@ -46,7 +47,9 @@ class AdamW:
         rate = lr / (1 - b1**self.steps)
         correction = (1 - b2**self.steps) ** 0.5
         for whole, mean, square in zip(self.parameters, self.mean, self.square, strict=True):
-            p, grad, mean, square = local(whole), local(whole.grad), local(mean), local(square)
+            p, grad = whole, whole.grad
+            if self._sharded:
+                p, grad, mean, square = local(p), local(grad), local(mean), local(square)
             mean.lerp_(grad, 1 - b1)
             square.mul_(b2).addcmul_(grad, grad, value=1 - b2)
             p.mul_(1 - lr * self.weight_decay)

@@ -45,12 +45,14 @@ class TrainResult:
     """Mean cross-entropy (nats per token) of the last 5 % of the steps."""
     data: str
     data_rows: int
-    """Rows of text; contexts, where the data are tokens already."""
+    """Rows of text; contexts, where the data are tokens that do not say what they were made of."""
     data_bytes: int
-    """Bytes of text; of token ids, where the data are tokens already."""
+    """Bytes of text, or of token ids."""
     data_fingerprint: str
     epochs: float
     """How often the data were read."""
+    machine: str = ""
+    """What the last attempt was carried out by, for people."""
 
 
 def begin(out: Path, identity: dict[str, Any]) -> TrainResult | None:

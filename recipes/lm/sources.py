@@ -126,8 +126,10 @@ class TokenSource:
             )
         self._tokens, self._shape, self._budget, self._seed = tokens, shape, budget, seed
         self._path, self._done = path, 0
-        self.rows = len(tokens)
-        self.bytes = len(tokens) * tokens.length * (2 if tokens.vocab <= 1 << 16 else 4)
+        made_of = getattr(tokens, "info", {})  # tars do not say
+        self.rows = made_of.get("documents", len(tokens))
+        width = 2 if tokens.vocab <= 1 << 16 else 4
+        self.bytes = made_of.get("text_bytes", len(tokens) * tokens.length * width)
         self.fingerprint = tokens.fingerprint
         self.about = f"{len(tokens):,} contexts, {needed / max(1, len(tokens)):.2f} epochs"
 

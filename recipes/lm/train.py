@@ -166,15 +166,17 @@ class _Run:
         resume = checkpoint.load(out, engine.parallel.model, engine.optimizer)
         self.source.seek(resume.position)
         first, spent = resume.step, resume.seconds
-        tail: deque[float] = deque(maxlen=max(1, budget.steps // 20))
-        tail.extend(r["loss"] for r in world.on_main(lambda: truncated_log(out / LOG, first)))
+        last = max(1, budget.steps // 20)
+        tail = deque(
+            world.on_main(lambda: [r["loss"] for r in truncated_log(out / LOG, first)][-last:]), last
+        )
         checkpoint_every = checkpoint_every or max(1, budget.steps // budget.checkpoints)
         meter = Meter(shape, budget.batch, budget.steps, world.device, world.size)
         if print_every and world.main:
             print(self._title(engine, first), flush=True)
         start = saved = time.perf_counter()
         gpu = world.device.type == "cuda"
-        with open(out / LOG, "a", encoding="utf-8") if world.main else nullcontext() as log:
+        with open(out / LOG, "a", 1, encoding="utf-8") if world.main else nullcontext() as log:
             for step, batch in enumerate(batches(self.source, first, budget.steps, self.rows, gpu), first):
                 lr = budget.lr_at(step)
                 late = time.perf_counter() - saved > 60 * checkpoint_minutes
@@ -223,6 +225,7 @@ class _Run:
             data_bytes=self.source.bytes,
             data_fingerprint=self.source.fingerprint,
             epochs=self.source.epochs(),
+            machine=self._machine(engine),
         )
         checkpoint.save_model(out / MODEL, engine.parallel.model, world)
         world.on_main(lambda: self._finish(result))
@@ -271,7 +274,9 @@ class _Run:
         # after wrapping: sharding replaces the parameters
         optimizer = AdamW(list(model.parameters()), budget.betas, budget.eps, budget.weight_decay, fused=gpu)
         share = self.rows[1] - self.rows[0]
-        micro = self.machine.micro_batch or _micro_batch(self.shape, share, budget.precision, world)
+        micro = self.machine.micro_batch or _micro_batch(
+            self.shape, share, budget.precision, world, parallel.sharded
+        )
         return Engine(budget, parallel, optimizer, world, min(micro, share))
 
     def _title(self, engine: Engine, first: int) -> str:
@@ -282,13 +287,21 @@ class _Run:
             f"{budget.steps} steps × {per_step} tokens | {self.source.about} | "
             f"{f'from step {first}' if first else f'seed {self.seed}'}"
         )
-        share = self.rows[1] - self.rows[0]
-        if world.size > 1 or world.device.type != "cpu" or engine.micro < share:
-            title += (
-                f"\n{world.size} × {world.device.type}, {engine.parallel.kind}, {budget.precision}: {share} "
-                f"contexts each, {engine.micro} at a time"
-            )
+        if world.size > 1 or world.device.type != "cpu" or engine.micro < self.rows[1] - self.rows[0]:
+            title += f"\n{self._machine(engine)}"
         return title
+
+    def _machine(self, engine: Engine) -> str:
+        """For people: what the run is carried out by."""
+        import torch
+
+        world, share = self.world, self.rows[1] - self.rows[0]
+        gpu = world.device.type == "cuda"
+        name = torch.cuda.get_device_name(world.device) if gpu else "CPU process"
+        return (
+            f"{world.size} × {name}, parallel {engine.parallel.kind}, {self.budget.precision}: "
+            f"{share} contexts each, {engine.micro} at a time"
+        )
 
     def _finish(self, result: TrainResult) -> None:
         from recipes.lm import checkpoint
@@ -315,9 +328,17 @@ class Engine:
 
         Without an update where loss or norm is not finite: it would ruin the weights the report is about.
         """
+        import torch
+
         from recipes.lm.optimizer import clip_gradients
 
-        loss, norm, late = self._agree(*self._gradients(self._on_device(contexts)), late)
+        try:
+            loss, norm, late = self._agree(*self._gradients(self._on_device(contexts)), late)
+        except torch.cuda.OutOfMemoryError as error:
+            raise TrainingError(
+                f"out of GPU memory with {self.micro} contexts at a time; give a smaller micro-batch "
+                f"({max(1, self.micro // 2)}, say): {str(error).splitlines()[0]}"
+            ) from error
         if math.isfinite(loss) and math.isfinite(norm):
             clip_gradients(self.optimizer.parameters, self.budget.clip, norm)
             self.optimizer.step(lr)
@@ -364,7 +385,7 @@ class Engine:
         return ids
 
 
-def _micro_batch(shape: Shape, share: int, precision: str, world: World) -> int:
+def _micro_batch(shape: Shape, share: int, precision: str, world: World, sharded: bool) -> int:
     """The largest divisor of a process's share whose activations are likely to fit."""
     import torch
 
@@ -372,8 +393,9 @@ def _micro_batch(shape: Shape, share: int, precision: str, world: World) -> int:
     context = shape.context * shape.layers * shape.dim * (120 if precision == "fp32" else 60)
     room: float = CPU_ACTIVATIONS
     if world.device.type == "cuda":
-        # gradients and the optimiser's state come later; the weights lie there
-        later = 12 * shape.parameters / (world.size if precision == "bf16_pure" else 1)
+        # weights and the optimiser's state lie there; gradients and copies in bf16 come
+        torch.cuda.empty_cache()
+        later = 8 * shape.parameters / (world.size if sharded else 1)
         room = GPU_ACTIVATIONS * (torch.cuda.mem_get_info(world.device)[0] - later)
     most = max(1, int(room // context))
     return max(n for n in range(1, min(most, share) + 1) if share % n == 0)
@@ -456,7 +478,7 @@ def main(argv: list[str] | None = None) -> int:
             result = train_on_ray(args.workers, args.scale, args.data, args.out, args.seed, **settings)
         else:
             result = train(args.scale, args.data, args.out, args.seed, **settings)
-    except (TrainingError, TokensError, data.DataError, scales.ScaleError) as error:
+    except (TrainingError, TokensError, data.DataError, scales.ScaleError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if int(os.environ.get("RANK", 0)) == 0:
