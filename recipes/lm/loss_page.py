@@ -51,7 +51,7 @@ def render(records: Sequence[dict[str, Any]], result: TrainResult) -> str:
     ]
     curves = [
         _curve("Loss, nats a token", steps, [r["loss"] for r in records], lambda v: f"{v:.2f}", 300),
-        _curve("Learning rate", steps, [r["lr"] for r in records], lambda v: f"{v:.1e}", 130, 0.0),
+        _curve("Learning rate", steps, [r["lr"] for r in records], lambda v: f"{v:g}", 130, 0.0),
         _curve("Tokens a second", steps, speed, _short, 130, 0.0),
     ]
     if any("mfu" in r for r in records):

@@ -73,6 +73,15 @@ def test_micro_batches_do_not_change_the_maths(tokens, whole, tmp_path, micro: i
     assert losses(tmp_path / "m") == pytest.approx(losses(whole[0]), abs=1e-5)
 
 
+def test_tars_of_the_same_contexts_give_the_same_run(tokens, whole, tmp_path) -> None:
+    from recipes.lm.tars import export
+
+    export(tokens, tmp_path / "tars", workers=1, progress=False)
+    lm.train(SCALE, tmp_path / "tars", tmp_path / "folder", 1, print_every=0)
+    lm.train(SCALE, tmp_path / "tars" / "manifest.jsonl", tmp_path / "file", 1, print_every=0)
+    assert losses(tmp_path / "folder") == losses(tmp_path / "file") == losses(whole[0])
+
+
 def test_result_and_learning_on_tokens(whole) -> None:
     out, result = whole
     assert (result.steps, result.tokens, result.epochs, result.data_rows) == (12, 12 * 8 * 32, 96 / 120, 120)
