@@ -215,6 +215,18 @@ def load(name_or_path: str | Path) -> Encoder:
     return Encoder(path, tokenizer, hashlib.sha256(content).hexdigest(), vocab, end, why_not, passes)
 
 
+def compile_kernels() -> None:
+    """Call every compiled pass once, so that numba has them in its cache."""
+    import orjson
+    from tokenizers import Tokenizer
+
+    content = orjson.loads((DATA / "bpe4096.json").read_bytes())
+    content["normalizer"] = {"type": "NFC"}
+    content["model"]["ignore_merges"] = True
+    tokenizer = Tokenizer.from_str(orjson.dumps(content).decode())
+    Passes.of(content, tokenizer).encode(pa.array(["a word, e\u0301"]), tokenizer)
+
+
 def find(name_or_path: str | Path) -> Path:
     """The file of a tokenizer, fetched where it is one of KNOWN and not in $WINNOW_TOKENIZER_DIR."""
     name = str(name_or_path)

@@ -314,6 +314,12 @@ def test_the_committed_tokenizer():
     )
 
 
+def test_every_pass_is_compiled_ahead():
+    encode.compile_kernels()
+    passes = (bpe_kernels.encode, bpe_kernels.is_nfc, bpe_kernels.fill_whole, bpe_kernels.encode_cuts)
+    assert all(len(compiled.signatures) == 1 for compiled in passes)
+
+
 def test_truncation_and_padding_are_off(tmp_path):
     path = tmp_path / "t.json"
     cut = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
