@@ -130,7 +130,7 @@ def load(name_or_path: str | Path | Scale) -> Scale:
 
 
 def is_official(scale: Scale) -> bool:
-    """Whether a scale is one that comes with Winnow, with nothing changed; results of any other are marked."""
+    """Whether a scale is one that comes with Winnow, with nothing changed; others are marked."""
     return scale.name in names() and load(scale.name).hash == scale.hash
 
 

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     import curation
-    from recipes.lm import tokenise, validate
+    from recipes.lm import tokenise, train, validate
     from winnow import benchmark, explain, pool
 
     top = argparse.ArgumentParser(
@@ -120,8 +120,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("scale", help="a scale by name (lm-tiny … lm-7b-2x, clip-tiny) or a YAML file")
     sub.add_argument("data", help="a run's folder, a folder of shards, or tokens of `winnow tokenise`")
     sub.add_argument("out", help="where the model goes; an unfinished run there is continued")
-    sub.add_argument("--seed", type=int, help="default: the scale's, else 0")
-    sub.add_argument("--allow-repeat", action="store_true", help="text: read tokens more than once if few")
+    sub.add_argument("--gpus", type=int, default=1, help="text: of this machine; 8 = torchrun, 8 processes")
+    train.add_options(sub)
 
     benchmark.add(commands)
 
@@ -227,9 +227,13 @@ def _train(arguments: argparse.Namespace) -> None:
     scale = scales.load(arguments.scale)
     data = data_folder(arguments.data)
     if scale.track == "text":
-        from recipes.lm.train import train as train_lm
+        from recipes.lm import train
+        from winnow.jobs import torchrun
 
-        print(train_lm(scale, data, arguments.out, arguments.seed, allow_repeat=arguments.allow_repeat))
+        if arguments.gpus > 1:
+            torchrun(arguments.gpus, scale, data, arguments.out, train.as_arguments(arguments))
+        else:
+            print(train.run(scale, data, arguments.out, arguments))
     else:
         from recipes.clip.train import train as train_clip
 
@@ -251,7 +255,7 @@ def _train_filter(arguments: argparse.Namespace) -> None:
         print(jobs.train_network(arguments.trusted, arguments.out, arguments.seed))
 
 
-def _eval(arguments: argparse.Namespace) -> None:
+def _eval(arguments: argparse.Namespace) -> int:
     from winnow import jobs
 
     language = {"fetch": arguments.fetch, "sets": arguments.sets} if arguments.fetch or arguments.sets else {}
@@ -265,6 +269,7 @@ def _eval(arguments: argparse.Namespace) -> None:
     )
     print(jobs.summary(record))
     print(f"result: {arguments.out}")
+    return 1 if record.get("harness", {}).get("failed") else 0
 
 
 def _leaderboard(arguments: argparse.Namespace) -> None:

@@ -39,6 +39,7 @@ def main() -> None:
     from curation.barriers import Totals
     from curation.hashing import DuplicateIds, hash64
     from filters.text.extract import risky
+    from recipes.lm import encode
 
     rows = {
         "id": [f"{i:032x}" for i in range(5)],
@@ -81,6 +82,7 @@ def main() -> None:
         decision = barrier.resolve(parts, Totals(rows=(5,), bytes=99, pool_rows=5, pool_bytes=99))
         barrier.apply(batch, 0, decision.table, decision.summary)
     c.shuffle(seed=0, shards=2).assign(batch.column("id"), 0, Totals(rows=(5,), bytes=99), 2)
+    encode.compile_kernels()
     print(f"kernels compiled in {time.perf_counter() - start:.1f} s")
 
 

@@ -77,20 +77,24 @@ def train_text(
     number = seed if seed is not None else scale["train"].get("seed") or 0
     folder = Path(f"{out}-{number}")
     if gpus > 1:
-        _torchrun(gpus, scale, data, folder, number, allow_repeat)
+        repeat = ["--allow-repeat"] if allow_repeat else []
+        torchrun(gpus, scale, data, folder, ["--seed", str(number), *repeat])
     else:
         train_lm(scale, data, folder, number, allow_repeat=allow_repeat)
     return json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
 
-def _torchrun(gpus: int, scale: Any, data: str | Path, out: Path, seed: int, allow_repeat: bool) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    scale_file = out.with_name(out.name + ".scale.yaml")  # a scale may have been changed in Python
+def torchrun(processes: int, scale: Any, data: str | Path, out: str | Path, options: list[str]) -> None:
+    """The language-model trainer in so many processes of this machine, one a GPU. RuntimeError when it
+    fails."""
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scale_file = out.with_name(out.name + ".scale.yaml")  # a scale may be one that was changed in Python
     scale_file.write_text(json.dumps(scale.to_dict(), indent=1) + "\n", encoding="utf-8")  # JSON is YAML
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}",
+        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
         "-m", "recipes.lm.train", "--scale", str(scale_file), "--data", str(data), "--out", str(out),
-        "--seed", str(seed), *(["--allow-repeat"] if allow_repeat else []),
+        *options,
     ]  # fmt: skip
     code = subprocess.run(command).returncode
     if code:

@@ -290,14 +290,15 @@ def evaluate(
             scorer.close()
     finally:
         torch.set_num_threads(before)
-    trained = json.loads((Path(model_dir) / "result.json").read_text(encoding="utf-8"))
+    trained, official = _trained(Path(model_dir))
     averages = _aggregates(suite, result, convention) if limit is None else None
     record = {
         "track": "text",
         "scale": trained["scale"],
         "scale_hash": trained["scale_hash"],
-        "recipe": recipe or Path(trained["data"]).name,
-        "title": title or recipe or Path(trained["data"]).name,
+        "official": official,
+        "recipe": recipe or Path(trained["data"] or model_dir).name,
+        "title": title or recipe or Path(trained["data"] or model_dir).name,
         "seed": trained["seed"],
         "control": control,
         "dataset": {**_dataset(trained), **(dataset or {})},
@@ -331,6 +332,23 @@ def evaluate(
     if dclm_json is not None:
         write_json(Path(dclm_json), _without_nan(dclm_record(record, convention)))
     return record
+
+
+def _trained(model_dir: Path) -> tuple[dict[str, Any], bool]:
+    """What the trainer said of a model, and whether its scale is one of ours, unchanged. Of a model that was
+    trained elsewhere and imported only its scale is known."""
+    from recipes import scale as scales
+    from recipes.lm.run_folder import CONFIG, RESULT
+
+    config = json.loads((model_dir / CONFIG).read_text(encoding="utf-8"))
+    scale = scales.Scale.from_dict(config["scale"])
+    file = model_dir / RESULT
+    if file.is_file():
+        return json.loads(file.read_text(encoding="utf-8")), scales.is_official(scale)
+    unknown = ("steps", "tokens", "seconds", "final_loss", "data_rows", "data_bytes", "epochs",
+               "data_fingerprint", "seed", "data")  # fmt: skip
+    known = {"scale": scale.name, "scale_hash": scale.hash, "parameters": config.get("parameters")}
+    return dict.fromkeys(unknown) | known, False
 
 
 def _members(sets: str) -> list[str]:
@@ -403,6 +421,8 @@ def dclm_record(record: Mapping[str, Any], convention: str = aggregate.CURRENT) 
 
 def _dataset(trained: dict[str, Any]) -> dict[str, Any]:
     """What was trained on: counted by the trainer; pool sizes from the report of the plan that made it."""
+    if trained["data"] is None:
+        return {}
     folder = Path(trained["data"])
     report_file = folder / "_winnow" / "report.json"
     report = json.loads(report_file.read_text(encoding="utf-8")) if report_file.is_file() else {}

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from recipes.lm.train_tokenizer import DATA, END_OF_TEXT
+from recipes.lm.train_tokenizer import DATA, ENDS, end_of_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -191,9 +191,9 @@ class Contexts:
         piece_bytes: int = 2048,
         start: Position | None = None,
     ) -> None:
-        end = tokenizer.token_to_id(END_OF_TEXT)
+        end = end_of_text(tokenizer)
         if end is None:
-            raise DataError(f"the tokenizer has no {END_OF_TEXT} token to part documents with")
+            raise DataError(f"the tokenizer has none of {', '.join(ENDS)} to part documents with")
         self.corpus, self.tokenizer, self.length, self.end = corpus, tokenizer, context + 1, end
         self.seed, self.piece_bytes = seed, piece_bytes
         size = np.diff(corpus.offsets)

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from filters.text.buffers import Utf8, utf8
-from recipes.lm.train_tokenizer import DATA, END_OF_TEXT
+from recipes.lm.train_tokenizer import DATA, ENDS, end_of_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -52,7 +52,7 @@ class Encoder:
     tokenizer: Tokenizer = field(repr=False, compare=False)
     hash: str  # sha256 of the tokenizer file
     vocab: int  # ids are below this
-    end: int  # id of <|endoftext|>
+    end: int  # id of the token that ends a document
     why_not: str = ""
     _passes: Passes | None = field(default=None, repr=False, compare=False)
 
@@ -187,7 +187,7 @@ class Passes:
 def load(name_or_path: str | Path) -> Encoder:
     """The encoder of a tokenizer.json: a path, the name of a file in ``recipes/data``, or a name in KNOWN.
 
-    Raises TokenizerError when there is no such file, or it has no ``<|endoftext|>`` to part documents with.
+    Raises TokenizerError when there is no such file, or it has no token for the end of a text.
     """
     import orjson
     from tokenizers import Tokenizer
@@ -203,9 +203,9 @@ def load(name_or_path: str | Path) -> Encoder:
     tokenizer.encode_special_tokens = True
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    end = tokenizer.token_to_id(END_OF_TEXT)
+    end = end_of_text(tokenizer)
     if end is None:
-        raise TokenizerError(f"{path}: no {END_OF_TEXT} token to part documents with")
+        raise TokenizerError(f"{path}: none of {', '.join(ENDS)} is there to part documents with")
     vocab = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
     passes, why_not = None, ""
     try:

@@ -2,8 +2,9 @@
 
     print(plan("lm-400m-1x", gpus=8))
 
-Every figure is computed from the scale file; the hours rest on two assumptions that are printed with them (the
-peak of the device and the share of it that is used). What others report for the same scale stands beside them.
+Every figure is computed from the scale file; the hours rest on two assumptions that are printed with them
+(the peak of the device and the share of it that is used; small models use less). What others report for the
+same scale stands beside them.
 """
 
 from __future__ import annotations
@@ -127,4 +128,6 @@ def flops_a_token(shape: Any) -> float:
 
 
 def _duration(hours: float) -> str:
-    return f"{hours:,.0f} hours" if hours >= 10 else f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.0f} minutes"
+    if hours >= 1:
+        return f"{hours:,.0f} hours" if hours >= 10 else f"{hours:.1f} hours"
+    return f"{hours * 60:.0f} minutes" if hours * 60 >= 1 else "a minute"

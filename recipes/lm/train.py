@@ -429,6 +429,12 @@ def parser() -> argparse.ArgumentParser:
         "(tokens.json), or of tars with a manifest.jsonl",
     )
     p.add_argument("--out", required=True, help="folder of the run; an unfinished run there is resumed")
+    add_options(p)
+    return p
+
+
+def add_options(p: argparse.ArgumentParser) -> None:
+    """The options beside scale, data and folder, for any command that trains."""
     p.add_argument("--seed", type=int, help="decides weights and order (default: the scale's, else 0)")
     p.add_argument(
         "--allow-repeat", action="store_true", help="read tokens more than once where they are few"
@@ -454,7 +460,35 @@ def parser() -> argparse.ArgumentParser:
     )
     how.add_argument("--on", choices=("here", "ray"), default="here", help="ray: on a cluster, by Ray Train")
     how.add_argument("--workers", type=int, default=1, metavar="N", help="processes, with --on ray")
-    return p
+
+
+def as_arguments(args: argparse.Namespace) -> list[str]:
+    """What :func:`add_options` parsed, as a command line again: for the processes of ``torchrun``."""
+    words: list[str] = []
+    for name in ("seed", "compat", "print_every", "checkpoint_every", "checkpoint_minutes", "device",
+                 "threads", "parallel", "micro_batch"):  # fmt: skip
+        if getattr(args, name) is not None:
+            words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
+    words += [f"--{name.replace('_', '-')}" for name in ("allow_repeat", "restart") if getattr(args, name)]
+    return words + ([] if args.compile is None else ["--compile" if args.compile else "--no-compile"])
+
+
+def run(scale: str | Path | scales.Scale, data_dir: Any, out: Any, args: argparse.Namespace) -> TrainResult:
+    """:func:`train`, here or on Ray, with the options of :func:`add_options`."""
+    settings: dict[str, Any] = {
+        "print_every": args.print_every,
+        "checkpoint_every": args.checkpoint_every,
+        "checkpoint_minutes": args.checkpoint_minutes,
+        "restart": args.restart,
+        "allow_repeat": args.allow_repeat,
+        "compat": args.compat,
+        "machine": Machine(args.device, args.threads, args.parallel, args.micro_batch, args.compile),
+    }
+    if args.on == "ray":
+        from recipes.lm.on_ray import train_on_ray
+
+        return train_on_ray(args.workers, scale, data_dir, out, args.seed, **settings)
+    return train(scale, data_dir, out, args.seed, **settings)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -462,22 +496,7 @@ def main(argv: list[str] | None = None) -> int:
 
     args = parser().parse_args(argv)
     try:
-        machine = Machine(args.device, args.threads, args.parallel, args.micro_batch, args.compile)
-        settings = {
-            "print_every": args.print_every,
-            "checkpoint_every": args.checkpoint_every,
-            "checkpoint_minutes": args.checkpoint_minutes,
-            "restart": args.restart,
-            "allow_repeat": args.allow_repeat,
-            "compat": args.compat,
-            "machine": machine,
-        }
-        if args.on == "ray":
-            from recipes.lm.on_ray import train_on_ray
-
-            result = train_on_ray(args.workers, args.scale, args.data, args.out, args.seed, **settings)
-        else:
-            result = train(args.scale, args.data, args.out, args.seed, **settings)
+        result = run(args.scale, args.data, args.out, args)
     except (TrainingError, TokensError, data.DataError, scales.ScaleError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

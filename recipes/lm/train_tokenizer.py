@@ -10,9 +10,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 DATA = Path(__file__).parents[1] / "data"
 END_OF_TEXT = "<|endoftext|>"
+ENDS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|eos|>")
+"""What tokenizers call the token that parts documents: GPT-2 and GPT-NeoX, Llama 3, SentencePiece, Gemma."""
+
+
+def end_of_text(tokenizer: Any) -> int | None:
+    """The id of a tokenizer's own token for the end of a text."""
+    return next((id_ for id_ in map(tokenizer.token_to_id, ENDS) if id_ is not None), None)
 
 
 def train_tokenizer(texts: Iterable[str], vocab: int = 4096):  # -> tokenizers.Tokenizer

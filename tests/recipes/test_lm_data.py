@@ -166,3 +166,16 @@ def test_the_committed_tokenizer_is_what_the_script_trains(tmp_path, capsys) -> 
 def test_the_tokenizer_gives_back_every_text(tokenizer) -> None:
     text = "naïve café\n\tΚαλημέρα — 日本語 \x00 <|endoftext|> 🙂"
     assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False) == text
+
+
+@pytest.mark.parametrize("end", ["<|end_of_text|>", "</s>", "<eos>"])
+def test_a_tokenizer_may_call_the_end_of_a_text_by_another_name(end, tmp_path):
+    import json
+
+    from recipes.lm import encode
+    from recipes.lm.data import tokenizer_file
+
+    content = tokenizer_file("bpe4096").read_text(encoding="utf-8").replace("<|endoftext|>", end)
+    (tmp_path / "own.json").write_text(content, encoding="utf-8")
+    encoder = encode.load(tmp_path / "own.json")
+    assert encoder.end == json.loads(content)["model"]["vocab"][end]

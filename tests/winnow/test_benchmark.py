@@ -83,3 +83,23 @@ def test_flops_and_parameters(name, parameters):
     assert plan(name).parameters == parameters + gains
     attention = 6 * shape.layers * shape.dim * shape.context
     assert flops_a_token(shape) == 6 * (shape.parameters - shape.vocab * shape.dim) + attention
+
+
+def test_winnow_train_in_two_processes_trains_what_one_trains(tmp_path, capfd):
+    from recipes.lm.tokenise import tokenise
+
+    scale = tmp_path / "mini.yaml"
+    scale.write_text(SCALE.replace("steps: 20", "steps: 4").replace("warmup_steps: 2", "warmup_steps: 1"))
+    (tmp_path / "text").mkdir()
+    rows = "".join(
+        json.dumps({"id": str(i), "text": f"The boat number {i} left. " * 9}) + "\n" for i in range(99)
+    )
+    (tmp_path / "text" / "a.jsonl").write_text(rows)
+    tokenise(tmp_path / "text", tmp_path / "tokens", tokenizer="bpe4096", context=64, progress=False)
+    losses = []
+    for processes in (1, 2):
+        out = tmp_path / f"model-{processes}"
+        assert main(["train", str(scale), str(tmp_path / "tokens"), str(out), "--gpus", str(processes),
+                     "--device", "cpu"]) == 0  # fmt: skip
+        losses.append([json.loads(line)["loss"] for line in (out / "log.jsonl").open()])
+    assert len(losses[0]) == 4 and losses[1] == pytest.approx(losses[0], abs=1e-5)
