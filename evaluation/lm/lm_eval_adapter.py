@@ -152,7 +152,7 @@ class WinnowLM(TemplateLM):
             row = np.array([*context, *answer][-(self.max_length + 1) :], dtype=np.int64)
             rows.append(row)
             counts.append(min(len(answer), len(row) - 1))
-        logprob, greedy = self._with_progress(quiet, lambda p: self.scorer._score(rows, counts, p))
+        logprob, greedy = self._with_progress(quiet, lambda p: self.scorer.score(rows, counts, p))
         return list(zip(logprob.tolist(), greedy.tolist(), strict=True))
 
     def _with_progress(self, quiet: bool, work: Callable[[Callable[[float], None]], Any]) -> Any:

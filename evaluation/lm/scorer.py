@@ -123,7 +123,7 @@ class Scorer:
             row = row[-self.context :]
             rows.append(row)
             answers.append(min(len(answer), len(row) - 1))
-        logprob, greedy = self._score(rows, answers, progress)
+        logprob, greedy = self.score(rows, answers, progress)
         return Scores(logprob, np.array(answers), greedy, truncated)
 
     def text(self, texts: Sequence[str], progress: Progress | None = None) -> np.ndarray:
@@ -138,10 +138,10 @@ class Scorer:
             for i in range(0, len(stream) - 1, self.context):
                 rows.append(stream[i : i + self.context + 1])
                 owner.append(number)
-        logprob, _ = self._score(rows, [len(row) - 1 for row in rows], progress)
+        logprob, _ = self.score(rows, [len(row) - 1 for row in rows], progress)
         return np.bincount(owner, weights=logprob, minlength=len(texts))
 
-    def _score(
+    def score(
         self, rows: list[np.ndarray], answers: list[int], progress: Progress | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Sum of log-probabilities of the last ``answers[i]`` tokens of each row; whether all are argmax."""
@@ -171,15 +171,16 @@ def score_batch(place: Here, batch: batching.Batch) -> tuple[np.ndarray, np.ndar
         return torch.from_numpy(array).to(device)
 
     # Padding stands after the text, where causal attention cannot see it.
+    ids, at = tensor(batch.ids), tensor(batch.states[0])
     if batch.rests:
-        hidden, cache = model.read(tensor(batch.ids), tensor(batch.lengths))
+        hidden, cache = model.read(ids, tensor(batch.lengths), at=at)
     else:
-        hidden, cache = model.hidden(tensor(batch.ids)), None
-    states = [hidden.flatten(0, 1)[tensor(batch.states[0])]]
+        hidden, cache = model.hidden(ids, at), None
+    states = [hidden]
     for rest, take in zip(batch.rests, batch.states[1:], strict=True):
-        part = cache.select(tensor(rest.owner))
-        hidden, _ = model.read(tensor(rest.ids), tensor(rest.lengths), part)
-        states.append(hidden.flatten(0, 1)[tensor(take)])
+        part = cache.select(tensor(rest.owner), share=True)
+        hidden, _ = model.read(tensor(rest.ids), tensor(rest.lengths), part, tensor(take))
+        states.append(hidden)
     value, top = _head(model, torch.cat(states), tensor(batch.source), tensor(batch.target))
     return value.double().cpu().numpy(), top.cpu().numpy()
 

@@ -14,8 +14,14 @@ from torch import Tensor
 Layer = tuple[Tensor, Tensor]  # keys and values, (B, H, S, K) each
 
 
-def causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # 3 × (B, H, T, K) -> (B, H, T, K)
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+def causal(q: Tensor, k: Tensor, v: Tensor, columns: Tensor | None = None) -> Tensor:
+    """(B, H, Q, K) of queries at ``columns`` (B, Q), over keys and values (B, H, T, K); None = one each."""
+    if columns is None:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    if not columns.numel():
+        return q
+    seen = torch.arange(k.shape[2], device=k.device) <= columns[:, None, :, None]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
 
 
 class Cache:
@@ -32,13 +38,16 @@ class Cache:
         self.stem = stem
         self.room_taken = False  # has a longer cache been written into the room behind this one?
 
-    def select(self, rows: Tensor) -> Cache:
-        """The cache of the rows numbered ``rows`` (N,), in that order; a row may come many times or never."""
+    def select(self, rows: Tensor, share: bool = False) -> Cache:
+        """The cache of the rows numbered ``rows`` (N,), in that order; a row may come many times or never.
+
+        ``share``: a few tokens will be read on, so what was read had better stay where it is than be copied.
+        """
         lengths = self.lengths[rows]
         exact = self.layers[0][0].dtype in (torch.float32, torch.float64)
-        if self.stem is None and len(rows) > len(self.lengths) and exact:
-            # Rows come more than once: what they have read is kept once, and what follows grows apart. (Not
-            # in bf16, where scores that are not inside a fused kernel would be rounded.)
+        if self.stem is None and len(rows) > (0 if share else len(self.lengths)) and exact:
+            # What was read is kept once, as where rows come more than once, and what follows grows apart.
+            # (Not in bf16, where scores that are not inside a fused kernel would be rounded.)
             longest = int(self.lengths.max())
             stem = Stem([(k[:, :, :longest], v[:, :, :longest]) for k, v in self.layers], self.lengths, rows)
             empty = [(k[rows, :, :0], v[rows, :, :0]) for k, v in self.layers]
@@ -113,17 +122,21 @@ class Past:
     def __init__(self, number: int, layer: Layer | None, reading: Reading | None) -> None:
         self.number, self.layer, self.reading = number, layer, reading
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # 3 × (B, H, T, K) -> (B, H, T, K)
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, columns: Tensor | None = None) -> Tensor:
+        """(B, H, Q, K) of queries at ``columns`` (B, Q) of the new tokens (B, H, T, K); None = one each."""
         r = self.reading
         if self.layer is None:
             self.layer = (k, v.contiguous())  # v alone, not the memory of q and k beside it
-            return causal(q, k, v)
+            return causal(q, k, v, columns)
         keys, values = self.layer = (r.append(self.layer[0], k), r.append(self.layer[1], v))
         keys, values = keys[:, :, : r.width], values[:, :, : r.width]
+        if not q.shape[2]:
+            return q
+        mask = r.mask_at(columns)
         if r.stem is None:
-            return F.scaled_dot_product_attention(q, keys, values, attn_mask=r.mask)
+            return F.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
         top, total, y = r.stem.attend(self.number, q)
-        own_top, own_total, own = partial_attention(q, keys, values, r.mask)
+        own_top, own_total, own = partial_attention(q, keys, values, mask)
         highest = torch.maximum(top, own_top)
         scale, own_scale = (top - highest).exp_(), (own_top - highest).exp_()
         return (y * scale + own * own_scale) / (total * scale + own_total * own_scale)
@@ -153,14 +166,21 @@ class Reading:
             cache.room_taken = True
         self.room = self.width + (self.ROOM if t == 1 else 0)
 
+    def mask_at(self, columns: Tensor | None) -> Tensor | None:
+        """Which keys the new tokens at ``columns`` (B, Q) see: (B, 1, Q, S); None = all of them."""
+        if columns is None or self.mask is None:
+            return self.mask
+        rows = torch.arange(len(columns), device=columns.device)[:, None]
+        return self.mask.expand(len(columns), -1, -1, -1)[rows, 0, columns][:, None]
+
     def append(self, old: Tensor, new: Tensor) -> Tensor:
         if not self.in_place:
             have = min(old.shape[2], self.width)
             if have == 0:
                 return new
-            # Zeros, because even what is masked must be finite.
-            grown = new.new_zeros(*new.shape[:2], self.room, new.shape[3])
+            grown = new.new_empty(*new.shape[:2], self.room, new.shape[3])
             grown[:, :, :have] = old[:, :, :have]
+            grown[:, :, have:] = 0  # even what is masked must be finite
             old = grown
         if self.start is not None:
             old[:, :, self.start : self.width] = new

@@ -79,6 +79,31 @@ class Norm(nn.Module):
             return F.layer_norm(x.to(low), self.weight.shape, self.weight.to(low), None, self.eps)
 
 
+class Wanted:
+    """Positions whose hidden states are wanted: ``flat`` (N,), ascending, row · T + column of a (B, T) batch.
+
+    Where they are few, attention asks for them only, as rows padded to the most of any, Q: ``columns`` (B, Q)
+    says which and ``slots`` (N,) where they then lie. Where they are many, ``columns`` is None: attention
+    without a mask is quicker than with one, and only what follows it is left out.
+    """
+
+    FEW = 4  # at most one position in so many
+
+    def __init__(self, flat: Tensor, b: int, t: int) -> None:
+        self.flat = self.slots = flat
+        self.columns: Tensor | None = None
+        row = flat // t
+        counts = row.bincount(minlength=b)
+        q = int(counts.max())
+        if self.FEW * q > t:
+            return
+        before = counts.cumsum(0) - counts
+        self.slots = row * q + torch.arange(len(flat), device=flat.device) - before[row]
+        columns = flat.new_zeros(b * q)  # padding asks for the first position: its states are finite
+        columns[self.slots] = flat % t
+        self.columns = columns.view(b, q)
+
+
 class Attention(nn.Module):
     def __init__(self, s: Shape) -> None:
         super().__init__()
@@ -88,15 +113,28 @@ class Attention(nn.Module):
         self.q_norm = Norm(s.dim, s.norm_eps) if s.qk_norm else nn.Identity()
         self.k_norm = Norm(s.dim, s.norm_eps) if s.qk_norm else nn.Identity()
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, past: Past | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, past: Past | None = None, at: Wanted | None = None
+    ) -> Tensor:  # (B, T, D) -> (B, T, D), or (N, D) of the positions wanted
         b, t, d = x.shape  # cos and sin: (T, K), or (B, 1, T, K) where rows stand at different positions
-        q, k, v = self.qkv(x).chunk(3, dim=-1)  # each (B, T, D)
+        columns = None if at is None else at.columns
+        if columns is None:
+            q, k, v = self.qkv(x).chunk(3, dim=-1)  # each (B, T, D)
+            q_cos, q_sin = cos, sin
+        else:
+            rows = torch.arange(b, device=x.device)[:, None]
+            q = F.linear(x[rows, columns], self.qkv.weight[:d])  # (B, Q, D)
+            k, v = F.linear(x, self.qkv.weight[d:]).chunk(2, dim=-1)
+            q_cos, q_sin = (y.expand(b, 1, t, -1)[rows, 0, columns][:, None] for y in (cos, sin))
         q, k = self.q_norm(q), self.k_norm(k)  # over all heads at once, before the split
-        q, k, v = (y.view(b, t, self.heads, self.head_dim).transpose(1, 2) for y in (q, k, v))  # (B, H, T, K)
-        q, k = rotate(q, cos, sin).to(v.dtype), rotate(k, cos, sin).to(v.dtype)  # turned in fp32 at least
+        q, k, v = (
+            y.view(b, -1, self.heads, self.head_dim).transpose(1, 2) for y in (q, k, v)
+        )  # (B, H, T, K)
+        q, k = rotate(q, q_cos, q_sin).to(v.dtype), rotate(k, cos, sin).to(v.dtype)  # turned in fp32 at least
         attend = causal if past is None else past.attend
-        y = attend(q, k, v)  # (B, H, T, K)
-        return self.out(y.transpose(1, 2).reshape(b, t, d))
+        y = attend(q, k, v, columns).transpose(1, 2)  # (B, T, H, K)
+        y = y.reshape(b, t, d) if at is None else y.reshape(-1, d)[at.slots]
+        return self.out(y)
 
 
 class FeedForward(nn.Module):
@@ -116,8 +154,11 @@ class Block(nn.Module):
         self.attention_norm, self.attention = Norm(s.dim, s.norm_eps), Attention(s)
         self.ffn_norm, self.ffn = Norm(s.dim, s.norm_eps), FeedForward(s)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, past: Past | None = None) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), cos, sin, past)
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, past: Past | None = None, at: Wanted | None = None
+    ) -> Tensor:  # (B, T, D) -> (B, T, D), or (N, D) of the positions wanted
+        y = self.attention(self.attention_norm(x), cos, sin, past, at)
+        x = (x if at is None else x.flatten(0, 1)[at.flat]) + y
         return x + self.ffn(self.ffn_norm(x))
 
 
@@ -157,23 +198,31 @@ class Decoder(nn.Module):
             fill(block.ffn.gate_up.weight, s.dim**-0.5)
             fill(block.ffn.down.weight, s.ffn_dim**-0.5 * shrink)
 
-    def hidden(self, ids: Tensor) -> Tensor:
-        """Normalised last hidden states: (B, T) -> (B, T, D). The head is left to the caller."""
-        t = ids.shape[1]
+    def hidden(self, ids: Tensor, at: Tensor | None = None) -> Tensor:
+        """Normalised last hidden states: (B, T) -> (B, T, D). The head is left to the caller.
+
+        ``at`` (N,), ascending, asks for positions row · T + column only: (N, D), the same as the whole's
+        ``.flatten(0, 1)[at]`` up to float rounding. Beside its keys and values, the last block then
+        computes nothing else.
+        """
+        b, t = ids.shape
         if t > self.shape.context:
             raise ValueError(f"{t} tokens, but the model's context is {self.shape.context}")
-        x = self.embedding(ids)
-        for block in self.blocks:
-            x = block(x, self.cos[:t], self.sin[:t])
+        x, wanted = self.embedding(ids), None if at is None else Wanted(at, b, t)
+        for depth, block in enumerate(self.blocks, 1):
+            x = block(x, self.cos[:t], self.sin[:t], at=wanted if depth == self.shape.layers else None)
         return self.norm(x)
 
     @torch.no_grad()
-    def read(self, ids: Tensor, lengths: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+    def read(
+        self, ids: Tensor, lengths: Tensor, cache: Cache | None = None, at: Tensor | None = None
+    ) -> tuple[Tensor, Cache]:
         """Read on: hidden states of new tokens, (B, T) -> (B, T, D), and the cache to go on from.
 
         Row b of ``ids`` holds ``lengths[b]`` tokens, then padding: any ids, whose hidden states mean nothing.
         Row b of ``cache`` is what was read before it; the cache is left as it was and may be read on from
-        again. Equal to :meth:`hidden` of the joined rows up to float rounding. For inference only.
+        again. Equal to :meth:`hidden` of the joined rows up to float rounding; ``at`` is as there, and may be
+        empty where only the cache is wanted. For inference only.
         """
         b, t = ids.shape
         if lengths.shape != (b,) or (cache is not None and cache.lengths.shape != (b,)):
@@ -184,16 +233,16 @@ class Decoder(nn.Module):
         if int(after.max()) > self.shape.context:
             raise ValueError(f"{int(after.max())} tokens, but the model's context is {self.shape.context}")
         place = before[:, None] + torch.arange(t, device=ids.device)  # (B, T)
-        at = place.clamp(max=self.shape.context - 1)  # padding may reach beyond the table
-        cos, sin = self.cos[at][:, None], self.sin[at][:, None]  # (B, 1, T, K)
+        place = place.clamp(max=self.shape.context - 1)  # padding may reach beyond the table
+        cos, sin = self.cos[place][:, None], self.sin[place][:, None]  # (B, 1, T, K)
         if cache is None:
             pasts = [Past(n, None, None) for n in range(len(self.blocks))]
         else:
             reading = Reading(cache, t)
             pasts = [Past(n, layer, reading) for n, layer in enumerate(cache.layers)]
-        x = self.embedding(ids)
-        for block, past in zip(self.blocks, pasts, strict=True):
-            x = block(x, cos, sin, past)
+        x, wanted = self.embedding(ids), None if at is None else Wanted(at, b, t)
+        for depth, (block, past) in enumerate(zip(self.blocks, pasts, strict=True), 1):
+            x = block(x, cos, sin, past, wanted if depth == self.shape.layers else None)
         return self.norm(x), Cache(after, [p.layer for p in pasts], cache.stem if cache else None)
 
     def forward(self, ids: Tensor) -> Tensor:  # (B, T) -> (B, T, V)

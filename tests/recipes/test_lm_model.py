@@ -187,12 +187,68 @@ def test_reading_on_token_by_token(unset_memory_is_nan, rows: int) -> None:
     assert max(map(len, told)) == 24
 
 
+FEW_AND_MANY = [  # wanted positions of three rows, of 9, 17 and 20 tokens: attention is asked for few alone
+    ([8], [16], [19]),
+    ([], [12, 16], [0, 3, 7, 18]),
+    ([], [], []),
+    ([1, 2, 3], list(range(17)), [4]),
+    (list(range(9)), list(range(17)), list(range(20))),
+]
+
+
+@pytest.mark.parametrize("wanted", FEW_AND_MANY)
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_hidden_states_at_some_positions_are_those_of_all(unset_memory_is_nan, wanted, qk_norm) -> None:
+    model, draw = Decoder(replace(TOY, qk_norm=qk_norm), 3), torch.Generator().manual_seed(4)
+    ids, lengths = ragged(drawn(draw, 9, 17, 20))
+    at = torch.tensor([20 * b + t for b, row in enumerate(wanted) for t in row], dtype=torch.long)
+    with torch.no_grad():
+        whole = model.hidden(ids).flatten(0, 1)[at]
+        torch.testing.assert_close(model.hidden(ids, at), whole, atol=1e-5, rtol=1e-5)
+        part, cache = model.read(ids, lengths, at=at)
+        torch.testing.assert_close(part, whole, atol=1e-5, rtol=1e-5)
+        _, full = model.read(ids, lengths)
+        for got, expected in zip(cache.layers, full.layers, strict=True):
+            torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("share", [False, True])
+@pytest.mark.parametrize("pick", [(2, 0), (1, 1, 0, 2), (0, 1, 2), (1,)])
+@pytest.mark.parametrize("first", [(3, 9, 5), (6, 6, 6)])
+def test_reading_on_at_some_positions_gives_those_of_all(unset_memory_is_nan, first, pick, share) -> None:
+    model, draw = Decoder(TOY, 3), torch.Generator().manual_seed(5)
+    start = drawn(draw, *first)
+    _, cache = model.read(*ragged(start), at=torch.tensor([], dtype=torch.long))
+    part = cache.select(torch.tensor(pick), share)
+    new = drawn(draw, *(14, 9, 12, 8)[: len(pick)])
+    told = check_read(model, [start[i] for i in pick], new, part)
+    ids, lengths = ragged(new)
+    whole, _ = model.read(ids, lengths, part)
+    last = 14 * torch.arange(len(pick)) + lengths - 1
+    for at in (last, last[:0], torch.cat([last - 2, last]).sort()[0], torch.arange(8), last[-1:]):
+        got, after = model.read(ids, lengths, part, at)
+        torch.testing.assert_close(got, whole.flatten(0, 1)[at], atol=1e-5, rtol=1e-5)
+        assert after.lengths.equal(told.lengths)
+    check_read(model, [start[i] + n for i, n in zip(pick, new, strict=True)], [[1]] * len(pick), after)
+
+
+def test_the_last_block_is_computed_where_wanted_only() -> None:
+    model, ids = Decoder(TOY, 3), torch.zeros(2, 20, dtype=torch.long)
+    sizes: dict[int, torch.Size] = {}
+    for n, block in enumerate(model.blocks):
+        block.ffn.register_forward_hook(lambda _m, x, _y, n=n: sizes.update({n: x[0].shape}))
+    assert model.hidden(ids, torch.tensor([19, 37, 39])).shape == (3, 32)
+    assert sizes == {0: (2, 20, 32), 1: (2, 20, 32), 2: (3, 32)}
+
+
 def test_reading_on_in_bf16_is_near_the_plain_path() -> None:
     model, draw = Decoder(TOY, 3), torch.Generator().manual_seed(2)
     first, new = drawn(draw, 9, 5), drawn(draw, 4, 6, 2)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         _, cache = model.read(*ragged(first))
         hidden, _ = model.read(*ragged(new), cache.select(torch.tensor([1, 0, 1])))
+        last, _ = model.read(*ragged(new), cache.select(torch.tensor([1, 0, 1])), torch.tensor([3, 11, 13]))
+    torch.testing.assert_close(last, hidden[[0, 1, 2], [3, 5, 1]], atol=0.02, rtol=0.02)
     assert {x.dtype for layer in cache.layers for x in layer} == {torch.bfloat16}
     for b, row in enumerate([1, 0, 1]):
         plain = model.hidden(torch.tensor([first[row] + new[b]]))[0, len(first[row]) :]
