@@ -111,7 +111,7 @@ def _entry(arguments: Any, scale: Any, recipe: Any, steps: Any, out: Path, here:
     result = out / "results" / "text" / Path(recipe.path).stem / f"seed-{trained['seed']}.json"
     record = jobs.evaluate(
         trained["model"], result, recipe=str(arguments.recipe), run_dir=here / "run",
-        data_dir=arguments.eval_data, fetch=arguments.fetch, sets=arguments.tasks,
+        data_dir=arguments.eval_data, fetch=arguments.fetch, sets=arguments.tasks, show_progress=True,
     )  # fmt: skip
     print(jobs.summary(record))
     _say("5/5 rank")

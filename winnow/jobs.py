@@ -142,6 +142,8 @@ def evaluate(
         sets = language.pop("sets", None) or ""
         dclm = sets or language.get("fetch")
         tasks = language.pop("tasks", None) or ("dclm" if dclm else "files" if data_dir else "tiny")
+        if tasks != "tiny":  # hours on a large model: finished tasks are kept, and it says where it is
+            language = {"cache": model / "evaluated", "show_progress": None, **language}
         facts |= _passes(model)
         return evaluate_lm(
             model, tasks, out, data_dir=data_dir, recipe=name, title=title, control=control, dataset=facts,
