@@ -47,9 +47,9 @@ class Rest:
 class Batch:
     """One first read, the reads that go on from it, and where the scored tokens are predicted.
 
-    ``states[r]`` are positions (row · T + column) of read r whose hidden states the head is applied to;
-    scored token m is ``target[m]``, predicted by state ``source[m]`` of all of them joined. Its text is
-    ``rows[k]``, with ``counts[k]`` scored tokens each, in order.
+    ``states[r]``, ascending, are the positions (row · T + column) of read r whose hidden states the head is
+    applied to; scored token m is ``target[m]``, predicted by state ``source[m]`` of all of them joined. Its
+    text is ``rows[k]``, with ``counts[k]`` scored tokens each, in order.
     """
 
     ids: np.ndarray

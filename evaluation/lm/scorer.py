@@ -1,5 +1,5 @@
-"""Log-probabilities of answers under our decoder: shared beginnings read once, batches by length, the head
-only where an answer is predicted, any number of devices."""
+"""Log-probabilities of answers under our decoder: shared beginnings read once, batches by length, the last
+block and the head only where an answer is predicted, any number of devices."""
 
 from __future__ import annotations
 
