@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from curation.driver import Options, _TaskLoop
+from curation.driver import Options, TaskLoop
 from curation.errors import RunFailed
 from curation.executors import Reply
 
@@ -40,7 +40,7 @@ class Script:
 def loop(keys, script, **options):
     progress = SimpleNamespace(done=lambda *a: None, event=lambda *a, **k: None, tick=lambda *a: None)
     jobs = {key: (print, (key,)) for key in keys}
-    return _TaskLoop(script, jobs, Options(**options), progress).run(list(keys))
+    return TaskLoop(script, jobs, Options(**options), progress).run(list(keys))
 
 
 def test_tasks_start_in_the_given_order_with_a_bounded_number_in_flight():
