@@ -14,6 +14,7 @@ import inspect
 import json
 import os
 import sys
+import tokenize
 import types
 from pathlib import Path
 from typing import Any
@@ -92,10 +93,14 @@ def _referenced(value: Any, owner: types.FunctionType, seen: frozenset[int]) -> 
     return None
 
 
+# the last two: the file that the code says it is from is another, or has changed
+_NO_SOURCE = (OSError, TypeError, SyntaxError, tokenize.TokenError)
+
+
 def _source(fn: types.FunctionType) -> Any:
     try:
         return inspect.getsource(fn)
-    except (OSError, TypeError):  # typed at a prompt, or made by exec: the byte code is what there is
+    except _NO_SOURCE:  # typed at a prompt, or made by exec: the byte code is what there is
         code = fn.__code__
         return [code.co_code.hex(), [c for c in code.co_consts if isinstance(c, _PLAIN)], list(code.co_names)]
 
@@ -118,7 +123,7 @@ def class_identity(cls: type) -> Any:
     if sources[0][1] is None:
         try:
             sources[0][1] = inspect.getsource(cls)
-        except (OSError, TypeError):
+        except _NO_SOURCE:
             body = {k: v for k, v in vars(cls).items() if isinstance(v, types.FunctionType)}
             sources[0][1] = digest({k: _source(v) for k, v in body.items()})
     return [cls.__qualname__, sources]

@@ -37,7 +37,9 @@ def test_page(page, tmp_path, monkeypatch, capsys):
             source += text
             file = tmp_path / "my_filters.py"
             file.write_text("import curation as c\n" + "".join(_functions(source)))
-            exec(compile(text, str(page), "exec", dont_inherit=True), scope)
+            block = tmp_path / f"block-{ran}.py"
+            block.write_text(text)
+            exec(compile(text, str(block), "exec", dont_inherit=True), scope)
             ran += 1
         elif kind == "yaml":
             (tmp_path / "recipe.yaml").write_text(text)
