@@ -1,3 +1,4 @@
+"""What a step is known by."""
 
 
 def test_a_function_whose_file_is_another_is_known_by_its_byte_code(tmp_path):
