@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.examples import is_text
 from curation.textdiff import ADDED, GAP, REMOVED, Piece, pieces
 
 EXAMPLES = 3  # edited texts shown per transform and shard
@@ -62,7 +63,7 @@ class Edits:
     def look(self, old: pa.RecordBatch, new: pa.RecordBatch, parents: np.ndarray | None) -> None:
         """Compare a batch with what became of it; `parents`: for each new row its old one."""
         self._count_labels(old, new)
-        if not (_is_text(old) and _is_text(new)) or not new.num_rows:
+        if not (_has_text(old) and _has_text(new)) or not new.num_rows:
             return
         one, other = old.column("text"), new.column("text")
         moved = parents is not None and not np.array_equal(parents, np.arange(len(one)))
@@ -184,8 +185,5 @@ def _chars(text: np.ndarray) -> int:
     return sum(int(((text[i : i + (1 << 20)] & 0xC0) != 0x80).sum()) for i in range(0, len(text), 1 << 20))
 
 
-def _is_text(batch: pa.RecordBatch) -> bool:
-    if "text" not in batch.schema.names:
-        return False
-    kind = batch.schema.field("text").type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+def _has_text(batch: pa.RecordBatch) -> bool:
+    return "text" in batch.schema.names and is_text(batch.schema.field("text").type)

@@ -23,11 +23,12 @@ from curation import apply, storage
 from curation.edits import Edits
 from curation.errors import ShardError
 from curation.examples import EXAMPLES, examples, is_text, jsonable, start_of, text_bytes
+from curation.formats.rebuffer import joined
 from curation.manifest import Manifest, Record
 from curation.ordered import OrderedParquet
 from curation.outputs import HashingFile, committed
 from curation.plan import Op, Types, decides
-from curation.work_files import RowsFile, Summary, in_order, joined, merged
+from curation.work_files import RowsFile, Summary, in_order, merged
 
 
 @dataclass(frozen=True)
@@ -632,8 +633,7 @@ class _ShardRun:
 
     def _side_car(self, batch: pa.RecordBatch, rows: np.ndarray) -> None:
         if self.side is not None and batch.num_rows:
-            names = [name for name in self.side.schema.names if name in batch.schema.names]
-            self.side.add({name: batch.column(name) for name in names}, rows)
+            self.side.add(dict(zip(batch.schema.names, batch.columns, strict=True)), rows)
 
     def _leave(self, batch: pa.RecordBatch, gone: np.ndarray, rows: np.ndarray, why: pa.Array) -> None:
         """Dropped rows, to the files that tell of them. `gone`: which of the batch; `why`: what of each."""

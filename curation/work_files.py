@@ -10,19 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import storage
+from curation.formats.rebuffer import joined
 from curation.manifest import Manifest
 from curation.outputs import committed
 
 _SUMMARY_BYTES = 16 << 20
 _ROW_BYTES = 8 << 20
-
-
-def joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    """The batches, at least one, as one."""
-    if len(batches) == 1:
-        return batches[0]
-    table = pa.Table.from_batches(batches)
-    return table.combine_chunks().to_batches()[0] if table.num_rows else batches[0]
 
 
 def _work_writer(file: Any, schema: pa.Schema) -> Any:

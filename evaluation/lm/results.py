@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from evaluation.lm.tasks import Task
+from recipes.lm.run_folder import write_json
 
 HARNESS = "2"
 """Version of the scoring rules; the code's own hash (:func:`code_hash`) is part of every key besides."""
@@ -70,18 +70,6 @@ class TaskCache:
     def put(self, task: Task, data: str, result: Mapping[str, Any]) -> None:
         path = self.path(task, data)
         write_json(path, {"task": task.name, "data": data, **self.identity, "result": dict(result)})
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write beside, sync, rename: a reader or a crash sees the old file or the new one. NaN is kept."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with open(partial, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 class Progress:

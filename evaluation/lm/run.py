@@ -16,7 +16,7 @@ from typing import Any
 from evaluation import stats
 from evaluation.lm import aggregate, answers, metrics, prompts
 from evaluation.lm.generate import Request, fit, generate
-from evaluation.lm.results import HARNESS, Progress, TaskCache, code_hash, model_hash, write_json
+from evaluation.lm.results import HARNESS, Progress, TaskCache, code_hash, model_hash
 from evaluation.lm.scorer import Scorer
 from evaluation.lm.tasks import (
     CHOICE_KINDS,
@@ -28,6 +28,7 @@ from evaluation.lm.tasks import (
     load_suite,
     read_items,
 )
+from recipes.lm.run_folder import CONFIG, RESULT, write_json
 
 GENERATION_WEIGHT = 4.0
 """How much longer a byte of a generation task takes than one that is only read: a guess for the first ETA."""
@@ -338,7 +339,6 @@ def _trained(model_dir: Path) -> tuple[dict[str, Any], bool]:
     """What the trainer said of a model, and whether its scale is one of ours, unchanged. Of a model that was
     trained elsewhere and imported only its scale is known."""
     from recipes import scale as scales
-    from recipes.lm.run_folder import CONFIG, RESULT
 
     config = json.loads((model_dir / CONFIG).read_text(encoding="utf-8"))
     scale = scales.Scale.from_dict(config["scale"])

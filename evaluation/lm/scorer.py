@@ -56,14 +56,14 @@ class Scorer:
         share: bool = True,
     ) -> None:
         from evaluation.lm.devices import Here
-        from recipes.lm.train_tokenizer import END_OF_TEXT
+        from recipes.lm.train_tokenizer import end_of_text
 
         if runner is None:
             assert model is not None, "a scorer needs a model or a runner that has one"
             runner = Here(model, tokenizer)
         self.model, self.tokenizer, self.runner = model, tokenizer, runner
         self.context = context if context is not None else model.shape.context  # type: ignore[union-attr]
-        self.end = tokenizer.token_to_id(END_OF_TEXT)
+        self.end = end_of_text(tokenizer)
         self.batch_tokens, self.cached, self.share = batch_tokens, cached, share
 
     @classmethod

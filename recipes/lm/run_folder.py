@@ -129,8 +129,9 @@ def stop_on_bad_batch(
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Whole or not at all, and on the disk when this returns."""
-    partial = path.with_name(path.name + ".partial")
+    """Whole or not at all, and on the disk when this returns; several processes may write the same."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with open(partial, "w", encoding="utf-8") as file:
         json.dump(value, file, indent=1, ensure_ascii=False)
         file.write("\n")
