@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 DATA = Path(__file__).parent.parent / "data" / "clip"
-KINDS = ("classification", "retrieval")
+KINDS = ("classification", "retrieval", "winogavil", "attributes")
 CLASSIFICATION_METRICS = (
     "acc1",
     "acc5",
@@ -16,9 +16,15 @@ CLASSIFICATION_METRICS = (
     "mean_per_class5",
     "worst_group1",
     "worst_group5",
+    "macro_f1",
 )
 RETRIEVAL_METRICS = tuple(
     f"{way}_recall{k}" for way in ("mean", "image_to_text", "text_to_image") for k in (1, 5, 10)
+)
+# The names of `metric_families.winogavil`
+WINOGAVIL_METRICS = (
+    "avg_jaccard_score",
+    *(f"jaccard_score_{size}" for size in ("5", "6", "10", "12", "5-6", "10-12")),
 )
 
 
@@ -34,10 +40,20 @@ class Task:
     (empty: the sorted labels of the set); each class is asked with every template ("{c}" stands for its name)
     and the text vectors are averaged. `members` names a column whose distinct values stand in for the class
     name: a class is then the mean over its members' names. `group` names the column of worst-group metrics.
+    Metric `macro_f1` is over the labels present.
 
     kind "retrieval": `caption` is a column with one caption, or a list of captions, per image.
 
+    kind "winogavil": which of 5, 6, 10 or 12 pictures belong to a cue. `cue` is the column whose values are
+    the cues, `near` one whose equals make hard candidates; `instances` of each size are drawn from the rows
+    by `evaluation.clip.associations.draw`. The text is the one template with "a" or "an" before the cue.
+
+    kind "attributes": several classifications of the same pictures, reported and never averaged, as
+    DataComp's face tasks are. `attributes` maps a name to {label, classes, templates, group}; its metrics are
+    those of classification with the name behind (`acc1_tone`). `parts()` gives the plain tasks.
+
     where: column → value, the rows of the set that this task uses. chance overrides the computed chance.
+    why: what the task is there to show, for readers.
     """
 
     key: str
@@ -51,15 +67,29 @@ class Task:
     members: str | None = None
     group: str | None = None
     caption: str = "caption"
+    cue: str = "cue"
+    near: str | None = None
+    instances: int = 100
+    attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     where: Mapping[str, Any] = field(default_factory=dict)
     chance: float | None = None
+    why: str = ""
 
     def __post_init__(self) -> None:
         for name in ("metrics", "classes", "templates"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.kind not in KINDS:
             raise TaskError(f'task {self.key}: kind is "{self.kind}"; use one of {", ".join(KINDS)}')
-        known = CLASSIFICATION_METRICS if self.kind == "classification" else RETRIEVAL_METRICS
+        if not self.metrics:
+            raise TaskError(f"task {self.key} has no metrics")
+        if self.kind == "attributes":
+            self._check_attributes()
+            return
+        known = {
+            "classification": CLASSIFICATION_METRICS,
+            "retrieval": RETRIEVAL_METRICS,
+            "winogavil": WINOGAVIL_METRICS,
+        }[self.kind]
         for metric in self.metrics:
             if metric not in known:
                 raise TaskError(
@@ -67,11 +97,41 @@ class Task:
                 )
             if metric.startswith("worst_group") and self.group is None:
                 raise TaskError(f"task {self.key}: {metric} needs `group`, a column of the set")
-        if not self.metrics:
-            raise TaskError(f"task {self.key} has no metrics")
         for template in self.templates:
             if "{c}" not in template:
                 raise TaskError(f'task {self.key}: template {template!r} lacks "{{c}}"')
+
+    def _check_attributes(self) -> None:
+        if not self.attributes:
+            raise TaskError(f"task {self.key}: kind attributes needs `attributes`, name → label and classes")
+        taken = {f"{metric}_{name}" for name, part in self.parts().items() for metric in part.metrics}
+        left = [metric for metric in self.metrics if metric not in taken]
+        if left:
+            raise TaskError(
+                f'task {self.key}: no metric "{left[0]}"; use a metric of classification with _ and one of '
+                f"{', '.join(self.attributes)} behind it"
+            )
+
+    def parts(self) -> dict[str, Task]:
+        """The classification that each attribute is, by its name, with the metrics that name it. An attribute
+        that no metric names is not there."""
+        parts = {}
+        for name, fields in self.attributes.items():
+            metrics = [m[: -len(name) - 1] for m in self.metrics if m.endswith(f"_{name}")]
+            if metrics:
+                try:
+                    parts[name] = Task(
+                        key=f"{self.key}.{name}",
+                        title=f"{self.title}: {name}",
+                        kind="classification",
+                        set=self.set,
+                        metrics=tuple(metrics),
+                        where=self.where,
+                        **fields,
+                    )
+                except TypeError as error:
+                    raise TaskError(f"task {self.key}, attribute {name}: {error}") from None
+        return parts
 
 
 @dataclass(frozen=True)
@@ -88,6 +148,7 @@ class TaskList:
         repeated = sorted({r for r in results if results.count(r) > 1})
         if repeated:
             raise TaskError(f"{self.name}: {repeated[0]} stands twice")
+        reported = {f"{t.key}_{m}" for t in self.tasks if t.kind == "attributes" for m in t.metrics}
         for key in self.score:
             if key not in results:
                 raise TaskError(f"{self.name}: score names {key}, results are {', '.join(results)}")
@@ -95,6 +156,8 @@ class TaskList:
                 raise TaskError(
                     f"{self.name}: {key} cannot enter the score: a minimum is biased by group size"
                 )
+            if key in reported:
+                raise TaskError(f"{self.name}: {key} cannot enter the score: attributes are only reported")
 
 
 def load_tasks(name_or_path: str | Path) -> TaskList:
