@@ -74,7 +74,7 @@ def read(
     offsets: list[int] = []
     held = 0
     with storage.open_read(shard.url) as file:
-        for found in _samples(_Stream(pieces(file, codec(shard.url))), max_record_bytes):
+        for found in samples(file, shard.url, max_record_bytes):
             if found.error is None:
                 try:
                     row = _row(found, target, unread)
@@ -94,6 +94,14 @@ def read(
     yield from _batch(rows, offsets, target, shard.name, bad)
 
 
+def samples(file: IO[bytes], name: str = "", max_record_bytes: int = MAX_RECORD_BYTES) -> Iterator[Sample]:
+    """The samples of a tar in order, whatever their members; one with an ``error`` must not become a row.
+
+    ``name`` tells the compression by its ending. One sample is held in memory at a time.
+    """
+    return _samples(_Stream(pieces(file, codec(name))), max_record_bytes)
+
+
 def _batch(
     rows: list[dict[str, Any]], offsets: list[int], target: pa.Schema, name: str, bad: OnBad
 ) -> Iterator[pa.RecordBatch]:
@@ -105,7 +113,7 @@ def _batch(
             yield pa.RecordBatch.from_arrays(batch.columns, schema=target)
 
 
-def _row(found: _Sample, target: pa.Schema, unread: Counter[str]) -> dict[str, Any]:
+def _row(found: Sample, target: pa.Schema, unread: Counter[str]) -> dict[str, Any]:
     """One sample's members as a row; raises ValueError for JSON, text or class that do not parse."""
     row: dict[str, Any] = {}
     for suffix, data in found.members.items():
@@ -162,8 +170,9 @@ def _merge(row: dict[str, Any], meta: dict[str, Any], target: pa.Schema, unread:
 
 
 @dataclass
-class _Sample:
-    """Members of one basename, by suffix; ``error`` when it must not become a row."""
+class Sample:
+    """Members of one basename (``key``, with its folder), by lower-case suffix; ``offset``: of its first
+    header in the tar; ``error`` when it must not become a row."""
 
     key: str
     offset: int
@@ -220,9 +229,9 @@ class _Stream:
             return None
 
 
-def _samples(stream: _Stream, max_record: int) -> Iterator[_Sample]:
+def _samples(stream: _Stream, max_record: int) -> Iterator[Sample]:
     """Samples in order; a damaged stretch is a sample with an error."""
-    current: _Sample | None = None
+    current: Sample | None = None
     usual: set[str] | None = None  # suffixes of the last whole sample: what a cut sample is compared with
     damaged: str | None = None  # after damage: the key it was reported for; the next sample may lack members
     long_name: str | None = None
@@ -267,7 +276,7 @@ def _samples(stream: _Stream, max_record: int) -> Iterator[_Sample]:
                 usual = set(current.members)
             current, damaged = None, None
         if current is None:
-            current = _Sample(key, at)
+            current = Sample(key, at)
         if size > max_record:
             text = f"member {name!r} of {size} bytes is over the limit of {max_record} (max_record_bytes)"
             current.error = current.error or text
@@ -284,7 +293,7 @@ def _samples(stream: _Stream, max_record: int) -> Iterator[_Sample]:
         yield from _whole(current, damaged, usual)
 
 
-def _whole(current: _Sample, damaged: str | None, usual: set[str] | None) -> Iterator[_Sample]:
+def _whole(current: Sample, damaged: str | None, usual: set[str] | None) -> Iterator[Sample]:
     """A sample that another follows. The first after damage may be the rest of one already reported."""
     if damaged is not None and set(current.members) != usual:
         if usual is not None or current.key == damaged:
@@ -297,12 +306,12 @@ def _end(stream: _Stream, at: int) -> str:
     return f"{stream.damage or 'tar cut short'}: no end of archive after byte {at}"
 
 
-def _cut(current: _Sample | None, at: int, usual: set[str] | None, error: str) -> Iterator[_Sample]:
+def _cut(current: Sample | None, at: int, usual: set[str] | None, error: str) -> Iterator[Sample]:
     """A fault at byte ``at``: the sample being read is believed if it looks whole, else the fault is its."""
     if current is not None and current.error is None and usual is not None and set(current.members) == usual:
         yield current
         current = None
-    yield _Sample(
+    yield Sample(
         current.key if current else "?",
         current.offset if current else at,
         current.members if current else {},
