@@ -146,6 +146,11 @@ class TwoTower:
         return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
 
     @property
+    def context(self) -> int:
+        """Tokens of a text, padding included."""
+        return int(getattr(self.tokenizer, "context", None) or self.tokenizer.context_length)
+
+    @property
     def device(self) -> torch.device:
         return next(self.module.parameters()).device
 

@@ -13,7 +13,16 @@ from torch import nn
 
 from filters.image_text.network import TwoTower, build, load, save
 
-__all__ = ["TwoTower", "build", "clamp_logit_scale", "clip_loss", "load", "parameter_groups", "save"]
+__all__ = [
+    "TwoTower",
+    "build",
+    "checkpoint_towers",
+    "clamp_logit_scale",
+    "clip_loss",
+    "load",
+    "parameter_groups",
+    "save",
+]
 
 
 def clip_loss(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -39,3 +48,13 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
 def clamp_logit_scale(module: nn.Module, largest: float) -> None:
     """Keep the temperature sane: logit_scale in 0..ln(largest)."""
     module.logit_scale.clamp_(0, math.log(largest))  # type: ignore[operator, union-attr]
+
+
+def checkpoint_towers(module: nn.Module) -> bool:
+    """Gradient checkpointing in both towers: activations are computed again in the backward pass, which saves
+    memory and changes no value. False where the model has none (the small one needs none)."""
+    switch = getattr(module, "set_grad_checkpointing", None)
+    if switch is None:
+        return False
+    switch(True)
+    return True

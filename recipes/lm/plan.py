@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recipes import planning
 from recipes import scale as scales
-from recipes.lm.train_tokenizer import DATA
+from recipes.planning import PEAKS
 
-# dense bf16 FLOP/s of one device, from the makers' data sheets
-PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "B200": 2250e12, "L40S": 362e12, "RTX4090": 165e12}
 MFU = 0.40
 """Share of the peak that training is assumed to use; the trainer prints the real one."""
 BYTES_A_TOKEN = 4.4
@@ -59,17 +58,16 @@ class TrainingPlan:
     @property
     def checkpoint_bytes(self) -> int:
         """Disk of a checkpoint: weights and two running means in fp32."""
-        return 12 * self.parameters
+        return planning.CHECKPOINT_BYTES * self.parameters
 
     @property
     def hours(self) -> float:
         """Hours on all devices together, by `PEAKS` and `MFU`."""
-        return self.flops / (PEAKS[self.device] * MFU * self.gpus) / 3600
+        return planning.hours(self.flops, self.device, self.gpus, MFU)
 
     def __str__(self) -> str:
-        mark = "" if self.official else "  UNOFFICIAL: not one of Winnow's own scales, or changed"
         lines = [
-            f"scale       {self.scale} {self.scale_hash}{mark}",
+            f"scale       {self.scale} {self.scale_hash}{planning.unofficial(self.official)}",
             f"model       {self.parameters:,} parameters, context {self.context:,}",
             f"budget      {self.steps:,} steps x {self.batch:,} contexts x {self.context:,} tokens "
             f"= {self.tokens:,} tokens",
@@ -77,7 +75,7 @@ class TrainingPlan:
             f"disk        {self.token_bytes / 1e9:,.1f} GB of tokens; "
             f"{2 * self.checkpoint_bytes / 1e9:,.1f} GB for two checkpoints while one replaces the other",
             f"compute     {self.flops:.2e} FLOPs",
-            f"time        about {_duration(self.hours)} on {self.gpus} x {self.device} "
+            f"time        about {planning.duration(self.hours)} on {self.gpus} x {self.device} "
             f"({PEAKS[self.device] / 1e12:,.0f} TFLOP/s each, {MFU:.0%} of it used)",
         ]
         if self.published:
@@ -93,18 +91,14 @@ class TrainingPlan:
 def plan(scale: str | Path | scales.Scale, device: str = "H100", gpus: int = 1) -> TrainingPlan:
     """The plan of a text scale on so many devices. ScaleError for a scale of another track, ValueError for a
     device that `PEAKS` does not have."""
-    import yaml
-
     from recipes.lm.budget import Budget
     from recipes.lm.model import Shape
 
     scale = scales.load(scale)
     if scale.track != "text":
         raise scales.ScaleError(f"scale {scale.name!r} is of track {scale.track!r}, not text")
-    if device not in PEAKS:
-        raise ValueError(f"no peak known for device {device!r}; known: {', '.join(PEAKS)}")
+    planning.peak(device)
     shape, budget = scale.section("model", Shape), scale.section("train", Budget)
-    published: dict[str, Any] = yaml.safe_load((DATA / "published_scales.yaml").read_text(encoding="utf-8"))
     return TrainingPlan(
         scale.name,
         scale.hash,
@@ -116,7 +110,7 @@ def plan(scale: str | Path | scales.Scale, device: str = "H100", gpus: int = 1) 
         budget.steps * budget.batch * shape.context * flops_a_token(shape),
         device,
         gpus,
-        published.get(scale.name, {}),
+        planning.published(scale.name),
     )
 
 
@@ -125,9 +119,3 @@ def flops_a_token(shape: Any) -> float:
     (the embedding is a look-up), and causal attention, forward and backward."""
     matrices = shape.parameters - (0 if shape.tied else shape.vocab * shape.dim)
     return 6.0 * matrices + 6.0 * shape.layers * shape.dim * shape.context
-
-
-def _duration(hours: float) -> str:
-    if hours >= 1:
-        return f"{hours:,.0f} hours" if hours >= 10 else f"{hours:.1f} hours"
-    return f"{hours * 60:.0f} minutes" if hours * 60 >= 1 else "a minute"
