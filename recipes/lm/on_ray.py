@@ -1,71 +1,20 @@
-"""The trainer on a Ray cluster: Ray Train starts the processes and joins them, the rest is the same run."""
+"""The language-model trainer on a Ray cluster."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
-from recipes.lm.run_folder import RESULT, TrainingError, TrainResult
+from recipes.lm.run_folder import RESULT, TrainResult
+from recipes.training.on_ray import run_on_ray
 
 
 def train_on_ray(
     workers: int, scale: Any, data: str | Path, out: str | Path, seed: int | None = None, **settings: Any
 ) -> TrainResult:
-    """``recipes.lm.train.train`` in ``workers`` processes of a Ray cluster: the one that RAY_ADDRESS names,
-    or one started here.
-
-    One GPU each where the cluster has any. ``data`` and ``out`` must be folders that every node sees. Raises
-    TrainingError when Ray Train is not installed or a worker failed.
-    """
-    try:
-        import ray
-        from ray.train import RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
-    except ImportError as error:
-        raise TrainingError(f"--on ray needs Ray Train: pip install 'ray[train]' ({error})") from error
-    started = not ray.is_initialized()
-    if started:  # RAY_ADDRESS decides whether to join a cluster
-        here = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers + 1, "include_dashboard": False}
-        ray.init(log_to_driver=True, configure_logging=False, **here)
-    folder = Path(out).resolve()
-    files = folder.with_name(f".{folder.name}-ray")  # what Ray Train itself wants to keep
-    try:
-        device = settings["machine"].device if settings.get("machine") else None
-        gpus = device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
-        trainer = TorchTrainer(
-            _worker,
-            train_loop_config={
-                "arguments": (scale, str(Path(data).resolve()), str(folder), seed),
-                **settings,
-            },
-            scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
-            run_config=RunConfig(name=folder.name, storage_path=str(files)),
-        )
-        try:
-            trainer.fit()
-        except Exception as error:
-            raise TrainingError(_reason(error)) from error
-        return TrainResult(**json.loads((folder / RESULT).read_text(encoding="utf-8")))
-    finally:
-        shutil.rmtree(files, ignore_errors=True)
-        if started:
-            ray.shutdown()
-
-
-def _worker(config: dict[str, Any]) -> None:
+    """``recipes.lm.train.train`` in ``workers`` processes: see :func:`recipes.training.on_ray.run_on_ray`."""
     from recipes.lm.train import train
 
-    settings = dict(config)
-    train(*settings.pop("arguments"), **settings)
-
-
-def _reason(error: BaseException) -> str:
-    """What the first worker to fail said, without the way it came."""
-    failures = getattr(error, "worker_failures", None) or {0: error}
-    rank, failure = next(iter(sorted(failures.items())))
-    lines = [line for line in str(failure).splitlines() if line.strip()]
-    said = lines[-1].removeprefix(f"{TrainingError.__module__}.{TrainingError.__name__}: ")
-    return f"worker {rank}: {said}"
+    folder = run_on_ray(train, workers, scale, data, out, seed, settings)
+    return TrainResult(**json.loads((folder / RESULT).read_text(encoding="utf-8")))

@@ -7,25 +7,45 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recipes import scale as scales
 from recipes.lm import data
+from recipes.training.run_folder import (
+    BAD_BATCH,
+    LOG,
+    PAGE,
+    TrainingError,
+    claim,
+    truncated_log,
+    write_json,
+)
 
 if TYPE_CHECKING:
     import numpy as np
 
     from recipes.lm.model import Decoder
 
-RESULT, CONFIG, MODEL, LOG, PAGE = "result.json", "config.json", "model.safetensors", "log.jsonl", "loss.html"
-TOKENIZER, BAD_BATCH = "tokenizer.json", "bad_batch.json"
+__all__ = [
+    "BAD_BATCH",
+    "CONFIG",
+    "LOG",
+    "MODEL",
+    "PAGE",
+    "RESULT",
+    "TOKENIZER",
+    "TrainResult",
+    "TrainingError",
+    "begin",
+    "load_model",
+    "stop_on_bad_batch",
+    "truncated_log",
+    "write_json",
+]
 
-
-class TrainingError(RuntimeError):
-    """A run that cannot start, go on or end well; the message says why and what to do."""
+RESULT, CONFIG, MODEL, TOKENIZER = "result.json", "config.json", "model.safetensors", "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -57,17 +77,9 @@ class TrainResult:
 
 def begin(out: Path, identity: dict[str, Any]) -> TrainResult | None:
     """Claim the folder for this run; the stored result if the same run is already finished."""
-    path = out / CONFIG
-    if path.exists():
-        held = json.loads(path.read_text(encoding="utf-8"))
-        differs = [key for key in ("scale_hash", "seed", "data") if held.get(key) != identity[key]]
-        if differs:
-            what = "; ".join(f"{key} {held.get(key)}, now {identity[key]}" for key in differs)
-            raise TrainingError(f"{out} holds another run ({what}); choose another folder or restart")
-        if (out / RESULT).exists():
-            return TrainResult(**json.loads((out / RESULT).read_text(encoding="utf-8")))
-    else:
-        write_json(path, identity)
+    claim(out / CONFIG, identity, ("scale_hash", "seed", "data"))
+    if (out / RESULT).exists():
+        return TrainResult(**json.loads((out / RESULT).read_text(encoding="utf-8")))
     return None
 
 
@@ -90,23 +102,6 @@ def load_model(model_dir: str | Path) -> tuple[Decoder, Any, dict[str, Any]]:
     return model.eval(), data.load_tokenizer(folder / TOKENIZER), config
 
 
-def truncated_log(path: Path, steps: int) -> list[dict[str, Any]]:
-    """The records of the first ``steps`` steps; later ones, of an attempt that died, are cut off."""
-    if not path.exists():
-        lines = []
-    else:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[:steps]
-    if len(lines) < steps:
-        raise TrainingError(
-            f"{path} has {len(lines)} lines, but the checkpoint is at step {steps}; restart the run"
-        )
-    if path.exists():
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-        partial.replace(path)
-    return [json.loads(line) for line in lines]
-
-
 def stop_on_bad_batch(
     out: Path, step: int, loss: float, norm: float, names: list[str], contexts: np.ndarray
 ) -> None:
@@ -126,15 +121,3 @@ def stop_on_bad_batch(
         f"step {step + 1}: loss {loss}, gradient norm {norm}; training stopped. The {len(names)} rows of "
         f"the batch are named in {path}. Look at them, or lower the learning rate"
     )
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Whole or not at all, and on the disk when this returns; several processes may write the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with open(partial, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

@@ -23,8 +23,8 @@ import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,9 +50,10 @@ from recipes.lm.run_folder import (
 if TYPE_CHECKING:
     import torch
 
-    from recipes.lm.distributed import Parallel, World
+    from recipes.lm.distributed import Parallel
     from recipes.lm.model import Shape
     from recipes.lm.optimizer import AdamW
+    from recipes.training.world import World
 
 __all__ = ["Budget", "Machine", "TrainResult", "TrainingError", "load_model", "train"]
 
@@ -113,10 +114,10 @@ def train(
     if scale.track != "text":
         raise TrainingError(f"scale {scale.name!r} is of track {scale.track!r}; this trainer does text")
     machine = machine or Machine()
-    from recipes.lm.distributed import device, join
+    from recipes.training.world import cpu_threads, device, join
 
     where = device(machine.device)
-    with _cpu_threads(threads or machine.threads, where.type == "cpu"), join(where) as world:
+    with cpu_threads(threads or machine.threads, where.type == "cpu"), join(where) as world:
         run = _Run(scale, Path(shards_dir), Path(out_dir), seed, machine, world, allow_repeat, compat)
         return run.go(print_every, checkpoint_every, checkpoint_minutes, restart, on_step)
 
@@ -193,7 +194,7 @@ class _Run:
                         "loss": loss,
                         "lr": lr,
                         "grad_norm": norm,
-                        "tokens": (step + 1) * meter.tokens_a_step,
+                        "tokens": (step + 1) * meter.a_step,
                         "seconds": round(seconds, 6),
                     }
                     if meter.mfu is not None:
@@ -216,7 +217,7 @@ class _Run:
             scale_hash=scale.hash,
             seed=self.seed,
             steps=budget.steps,
-            tokens=budget.steps * meter.tokens_a_step,
+            tokens=budget.steps * meter.a_step,
             parameters=shape.parameters,
             seconds=round(spent + time.perf_counter() - start, 3),
             final_loss=sum(tail) / len(tail),
@@ -233,7 +234,7 @@ class _Run:
 
     def _claim(self, restart: bool) -> TrainResult | None:
         """Make the folder this run's own; the result, if it is finished already."""
-        from recipes.lm.checkpoint import bytes_needed
+        from recipes.training.checkpoint import refuse_full_disk
 
         out, scale = self.out, self.scale
         if restart and out.exists():
@@ -248,12 +249,7 @@ class _Run:
         finished = begin(out, identity)
         if finished:
             return finished
-        need, free = bytes_needed(self.shape.parameters), shutil.disk_usage(out).free
-        if free < need:
-            raise TrainingError(
-                f"{out}: {free / 1e6:,.1f} MB free, two checkpoints (one replaces the other) need "
-                f"{need / 1e6:,.1f} MB; make room or choose another disk"
-            )
+        refuse_full_disk(out, self.shape.parameters)
         shutil.copyfile(self.source.tokenizer, out / TOKENIZER)
         return None
 
@@ -399,23 +395,6 @@ def _micro_batch(shape: Shape, share: int, precision: str, world: World, sharded
         room = GPU_ACTIVATIONS * (torch.cuda.mem_get_info(world.device)[0] - later)
     most = max(1, int(room // context))
     return max(n for n in range(1, min(most, share) + 1) if share % n == 0)
-
-
-@contextmanager
-def _cpu_threads(n: int | None, cpu: bool) -> Iterator[None]:
-    """Run with ``n`` CPU threads, then restore. With one, results are the same to the last bit."""
-    import torch
-
-    if n is None and not cpu:
-        yield
-        return
-    n, before = n or 1, torch.get_num_threads()
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false" if n == 1 else "true")
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from recipes import scale as scales
-from recipes.lm import checkpoint
 from recipes.lm import train as lm
+from recipes.training import tensors
 
 ROOT = Path(__file__).parents[2]
 SMALL = scales.load("lm-tiny").replace(
@@ -144,7 +144,7 @@ def test_full_disk_while_checkpointing_keeps_the_old_checkpoint(
     shards, tmp_path, monkeypatch, undisturbed, written: int
 ) -> None:
     whole, _ = undisturbed
-    real, state = checkpoint._write, {"tensors": 0}
+    real, state = tensors._write, {"tensors": 0}
 
     def full(file, tensor):
         state["tensors"] += 1
@@ -153,7 +153,7 @@ def test_full_disk_while_checkpointing_keeps_the_old_checkpoint(
             raise OSError(28, "No space left on device")
         return real(file, tensor)
 
-    monkeypatch.setattr(checkpoint, "_write", full)
+    monkeypatch.setattr(tensors, "_write", full)
     with pytest.raises(lm.TrainingError, match=r"step 24 .*No space left on device.* step 16 is kept"):
         lm.train(SMALL, shards, tmp_path / "run", 3, print_every=0, checkpoint_every=8)
     assert [p.name for p in (tmp_path / "run").glob("checkpoint*")] == ["checkpoint"]

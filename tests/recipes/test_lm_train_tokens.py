@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -268,7 +269,7 @@ def test_the_line_of_a_step(tokens, tmp_path, capsys, monkeypatch) -> None:
     ]
     meter = progress.Meter(scales.load("lm-150m").section("model", Shape), 256, 5862, torch.device("cpu"), 2)
     meter._peak, meter._ends[0] = 2 * 989e12, 100.0
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: 101.0)
+    monkeypatch.setattr(time, "perf_counter", lambda: 101.0)
     meter.tick()
     # 6 a weight but those of the embedding, and causal attention; 256 x 2,048 tokens in one second
     shape = scales.load("lm-150m").section("model", Shape)

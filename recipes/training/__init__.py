@@ -1,0 +1,1 @@
+"""What the language and the CLIP trainer share: processes, folders, checkpoints, console and page."""
