@@ -101,7 +101,9 @@ def write_retrieval(folder: Path, images: int = 6, captions: int = 5, archive: s
         rows = csv.writer(file)
         rows.writerow(["filename", "raw", "split"])
         for i in range(images):
-            rows.writerow([f"{i}.jpg", json.dumps([f"picture {i}, told {k}" for k in range(captions)]), "test"])
+            rows.writerow(
+                [f"{i}.jpg", json.dumps([f"picture {i}, told {k}" for k in range(captions)]), "test"]
+            )
     with zipfile.ZipFile(folder / f"{archive}.zip", "w") as pack:
         for i in range(images):
             pack.writestr(f"{archive}/{i}.jpg", picture(i, format="jpg"))
