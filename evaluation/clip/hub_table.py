@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 from evaluation.clip.examples import SetError
 from evaluation.clip.pictures import Pictures
 
+HF_CACHE = "hf_cache"
+"""Where DataComp's download_evalsets.py lets ``datasets`` put the sets that are no tars."""
 SUFFIXES = (".csv", ".jsonl", ".json", ".parquet", ".arrow")
 _CELL = 16 << 20  # characters of one CSV field
 
@@ -67,7 +69,7 @@ class HubTable:
             with _readable(self.files[0]), pa.memory_map(str(self.files[0])) as source:
                 return tuple(_arrow(source).schema.names)
         first = next(self.rows(), None)
-        return () if first is None else tuple(first[1])
+        return () if first is None else tuple(name for name in first[1] if name is not None)
 
     def _has(self, group: Sequence[str]) -> bool:
         return any(name in self.columns for name in group)
@@ -86,9 +88,8 @@ class HubTable:
     def _read(self, path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
         if self.kind == ".parquet":
             with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(
-                    batch_size=32, columns=None if columns is None else [*columns]
-                ):
+                chosen = None if columns is None else [*columns]
+                for batch in file.iter_batches(batch_size=32, columns=chosen):
                     yield from batch.to_pylist()
         elif self.kind == ".arrow":
             with pa.memory_map(str(path)) as source:
@@ -109,13 +110,19 @@ class HubTable:
             if value.get("bytes"):
                 return value["bytes"]
             value = value.get("path")
-            if isinstance(value, str) and Path(value).is_file():
-                return Path(value).read_bytes()
+            if isinstance(value, str) and (path := self._unpacked(value)) is not None:
+                return path.read_bytes()
         if isinstance(value, bytes) and value:
             return value
         if isinstance(value, str) and value:
             return self.pictures.read(value, where)
         raise SetError(f"{where}: it has no image; fetch the set again")
+
+    def _unpacked(self, path: str) -> Path | None:
+        """A file that the Arrow cache names by its full path, also where the whole cache was moved since."""
+        inside = path.partition(f"/{HF_CACHE}/")[2]
+        places = [Path(path), *([self.directory.parent / inside] if inside else [])]
+        return next((place for place in places if place.is_file()), None)
 
     def texts(self, value: Any, where: str, column: str) -> list[str]:
         """A list of texts: as it is, or written as JSON or as a Python list in a CSV cell; else one text."""
@@ -134,10 +141,12 @@ class HubTable:
 
 def _is_data(path: Path, directory: Path) -> bool:
     parts = path.relative_to(directory).parts
-    named = path.name in ("dataset_infos.json", "dataset_info.json", "state.json") or path.name.startswith(
-        "_"
+    about = path.name in ("dataset_infos.json", "dataset_info.json", "state.json")
+    return (
+        not about
+        and not path.name.startswith("_")
+        and not any(part.startswith((".", "__MACOSX")) for part in parts)
     )
-    return not named and not any(part.startswith((".", "__MACOSX")) for part in parts)
 
 
 def _only_test(rows: Iterator[dict[str, Any]] | csv.DictReader[str]) -> Iterator[dict[str, Any]]:

@@ -24,6 +24,9 @@ class Pictures:
         self.folder = folder
         self._open: dict[Path, zipfile.ZipFile] = {}
 
+    def __reduce__(self) -> tuple[type[Pictures], tuple[Path]]:
+        return Pictures, (self.folder,)  # open archives stay in their process
+
     @cached_property
     def archives(self) -> list[Path]:
         return sorted(p for p in self.folder.rglob("*.zip") if not _hidden(p.relative_to(self.folder)))
@@ -50,7 +53,7 @@ class Pictures:
         return found
 
     def read(self, name: str, where: str) -> bytes:
-        """The bytes of a picture. SetError, beginning with ``where``, when it is not there or does not read."""
+        """The bytes of a picture. SetError, beginning with ``where``, when it is missing or does not read."""
         wanted = PurePosixPath(name.replace("\\", "/"))
         places = self._index.get(wanted.name) or self._index.get(wanted.name.replace(" ", "_")) or []
         exact = [p for p in places if f"/{p[1]}".endswith(f"/{wanted}")] if len(places) > 1 else []
@@ -74,14 +77,7 @@ class Pictures:
             if info.file_size > MAX_BYTES:
                 raise zipfile.BadZipFile(f"{info.file_size:,} bytes, over the limit of {MAX_BYTES:,}")
             return self._zip(archive).read(info)
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            RuntimeError,
-            NotImplementedError,
-            EOFError,
-            OSError,
-        ) as error:
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError) as error:
             raise SetError(
                 f"{where}: {archive}, member {member}, does not read ({error}); fetch it again"
             ) from None
