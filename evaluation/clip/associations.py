@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.clip.tasks import Task, TaskError
+from evaluation.clip.tasks import WINOGAVIL_METRICS, Task, TaskError
 
 SIZES = (5, 6, 10, 12)
 # answers per instance: two or three of few candidates, two to five of many, as in the published set
@@ -48,9 +48,10 @@ def draw(
 ) -> list[Instance]:
     """`task.instances` instances of each size, from the rows that the task uses.
 
-    ids and columns: those rows. A cue needs two pictures, and null is none; cues take turns, so that rare
-    ones count as much as frequent ones. What is drawn depends on the seed, the cues and the ids alone: not on
-    the order of the rows, and on no library's random generator.
+    ids and columns: those rows; one whose cue is null takes no part, neither as an answer nor as a wrong
+    candidate. A cue needs two pictures; cues take turns, so that rare ones count as much as frequent ones.
+    What is drawn depends on the seed, the cues and the ids alone: not on the order of the rows, and on no
+    library's random generator.
     """
     cues = list(columns[task.cue])
     near = columns[task.near] if task.near else [None] * len(ids)
@@ -63,7 +64,7 @@ def draw(
         raise TaskError(
             f"task {task.key}: {len(usable)} values of {task.cue} have two pictures; two are needed"
         )
-    others = {cue: [r for r, own in enumerate(cues) if own != cue] for cue in usable}
+    others = {cue: [r for r, own in enumerate(cues) if own not in (cue, None)] for cue in usable}
     neighbours = {cue: {near[r] for r in members[cue]} for cue in usable} if task.near else {}
     keys = np.array([_hash(seed, i) for i in ids], np.uint64)
 
@@ -103,6 +104,18 @@ def chance(instances: Sequence[Instance]) -> float:
             for hits in range(answers + 1)
         )
     return total / len(instances)
+
+
+def chances(instances: Sequence[Instance]) -> dict[str, float]:
+    """``chance`` of each metric of ``tasks.WINOGAVIL_METRICS``: instances with more candidates are harder. A
+    slice without an instance is not there."""
+    found = {}
+    for metric in WINOGAVIL_METRICS:
+        sizes = [int(size) for size in metric.removeprefix("jaccard_score_").split("-") if size.isdigit()]
+        slice_ = [i for i in instances if not sizes or min(sizes) <= len(i.candidates) <= max(sizes)]
+        if slice_:
+            found[metric] = chance(slice_)
+    return found
 
 
 def _hash(*parts: Any) -> int:
