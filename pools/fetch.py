@@ -53,13 +53,16 @@ _NO_HOST = ("file", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory")
 
 @dataclass(frozen=True)
 class Item:
-    """One file to fetch: its URL, and `path` relative to the folder. What is known of it is checked."""
+    """One file to fetch: its URL, and `path` relative to the folder. What is known of it is checked.
+
+    `headers` go with the request to its host, and an Authorization to no other; nothing prints them."""
 
     url: str
     path: str
     size: int | None = None
     sha256: str | None = None
     md5: str | None = None
+    headers: Mapping[str, str] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -247,7 +250,9 @@ def cached(url: str, sha256: str | None = None, policy: Policy | None = None) ->
     return target
 
 
-def remote_size(url: str, policy: Policy | None = None) -> tuple[int | None, str | None]:
+def remote_size(
+    url: str, policy: Policy | None = None, headers: Mapping[str, str] | None = None
+) -> tuple[int | None, str | None]:
     """Bytes and etag of a file where it lies, without fetching it: a HEAD request, or the store's listing."""
     policy = policy or Policy()
     _check_scheme(url, policy)
@@ -255,7 +260,9 @@ def remote_size(url: str, policy: Policy | None = None) -> tuple[int | None, str
         with storage_errors(url):
             info = storage.info(url)
             return info.size, info.etag
-    with open_url(url, method="HEAD", timeout=policy.timeout, allow_private=policy.allow_private) as answer:
+    with open_url(
+        url, headers, method="HEAD", timeout=policy.timeout, allow_private=policy.allow_private
+    ) as answer:
         length = answer.headers.get("Content-Length")
         return (int(length) if length else None), validator_of(answer.headers)
 
@@ -420,7 +427,7 @@ class _Run:
         )
 
     def _same_at_source(self, item: Item, record: Fetched) -> bool:
-        size, etag = remote_size(item.url, self.policy)
+        size, etag = remote_size(item.url, self.policy, item.headers)
         return etag == record.etag if etag and record.etag else size == record.bytes
 
     def _fetch(self, item: Item) -> Fetched:
@@ -476,7 +483,7 @@ class _Run:
         policy = self.policy
         known = part.validator(item.url)
         have = part.size() if known else 0
-        with open_source(item.url, have, known, policy.timeout, policy.allow_private) as body:
+        with open_source(item.url, have, known, policy.timeout, policy.allow_private, item.headers) as body:
             total = body.total
             if item.size is not None and total is not None and total != item.size:
                 raise FetchError("refused", item.url, f"has {total:,} bytes, and {item.size:,} were expected")

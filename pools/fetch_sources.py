@@ -12,7 +12,7 @@ import http.client
 import re
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
 
@@ -34,11 +34,18 @@ class Body:
 
 @contextlib.contextmanager
 def open_source(
-    url: str, have: int, validator: str | None, timeout: float, allow_private: bool | None
+    url: str,
+    have: int,
+    validator: str | None,
+    timeout: float,
+    allow_private: bool | None,
+    headers: Mapping[str, str] | None = None,
 ) -> Iterator[Body]:
-    """The bytes of `url` from `have` on, when it still is the version that `validator` names; else from 0."""
+    """The bytes of `url` from `have` on, when it still is the version that `validator` names; else from 0.
+
+    `headers`: sent with the request where the source is http(s)."""
     opened = (
-        _open_http(url, have if validator else 0, validator, timeout, allow_private)
+        _open_http(url, have if validator else 0, validator, timeout, allow_private, headers)
         if is_http(url)
         else _open_stored(url, have if validator else 0, validator)
     )
@@ -48,10 +55,15 @@ def open_source(
 
 @contextlib.contextmanager
 def _open_http(
-    url: str, have: int, wanted: str | None, timeout: float, allow_private: bool | None
+    url: str,
+    have: int,
+    wanted: str | None,
+    timeout: float,
+    allow_private: bool | None,
+    own: Mapping[str, str] | None = None,
 ) -> Iterator[Body]:
     headers = {"Range": f"bytes={have}-", "If-Range": wanted} if have and wanted else {}
-    with open_url(url, headers, timeout=timeout, allow_private=allow_private) as answer:
+    with open_url(url, {**(own or {}), **headers}, timeout=timeout, allow_private=allow_private) as answer:
         validator = validator_of(answer.headers)
         start, total = 0, length_of(answer.headers.get("Content-Length"))
         if answer.status == 416:

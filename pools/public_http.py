@@ -90,20 +90,23 @@ def open_url(
 ) -> Answer:
     """The answer (200, 206 or 416) to a request, redirects followed. FetchError for any other, with its kind.
 
-    A redirect from https to http is refused, like one to an address that is not public. The body is as it
-    was sent: nothing is decompressed here.
+    A redirect from https to http is refused, like one to an address that is not public; an Authorization
+    header is not sent on to another host. The body is as it was sent: nothing is decompressed here.
     """
     private = private_allowed(allow_private)
+    sent = dict(headers or {})
     here = url
     first: Message | None = None
     for _ in range(MAX_REDIRECTS + 1):
-        answer = _request(here, dict(headers or {}), method, timeout, private)
+        answer = _request(here, sent, method, timeout, private)
         first = answer.headers if first is None else first
         if answer.status in _REDIRECTS and answer.headers.get("Location"):
             answer.__exit__()
             target = urljoin(here, answer.headers["Location"])
             if not is_http(target) or (here.startswith("https:") and not target.startswith("https:")):
                 raise FetchError("refused", url, f"redirects to {target!r}, which is not followed")
+            if urlsplit(target).netloc.lower() != urlsplit(here).netloc.lower():
+                sent = {name: value for name, value in sent.items() if name.lower() != "authorization"}
             here = target
             continue
         if answer.status in (200, 206, 416):
