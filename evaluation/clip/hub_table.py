@@ -142,11 +142,8 @@ class HubTable:
 def _is_data(path: Path, directory: Path) -> bool:
     parts = path.relative_to(directory).parts
     about = path.name in ("dataset_infos.json", "dataset_info.json", "state.json")
-    return (
-        not about
-        and not path.name.startswith("_")
-        and not any(part.startswith((".", "__MACOSX")) for part in parts)
-    )
+    hidden = path.name.startswith("_") or any(part.startswith((".", "__MACOSX")) for part in parts)
+    return not about and not hidden
 
 
 def _only_test(rows: Iterator[dict[str, Any]] | csv.DictReader[str]) -> Iterator[dict[str, Any]]:

@@ -70,8 +70,8 @@ def write_wds(
     format: str = "png",
 ) -> Path:
     """A WebDataset evaluation set. An example: label (int), and where wanted image (bytes), metadata
-    (numbers), captions (texts), key; they are dealt to the shards in order. Without classes the text files are
-    left out (retrieval)."""
+    (numbers), captions (texts), key; they are dealt to the shards in order. Without classes the text files
+    are left out (retrieval)."""
     (folder / "test").mkdir(parents=True, exist_ok=True)
     if classes:
         (folder / "classnames.txt").write_text("".join(f"{c}\n" for c in classes), encoding="utf-8")
@@ -139,7 +139,7 @@ def write_task(key: str, folder: Path, size: int = 12, classes: int = 6) -> Benc
     """A tiny set for one of the 40 tasks, below ``folder`` under its hub name; returns the task of that size.
 
     Labels go round the classes. iWildCam: location 0…2; Camelyon17: hospital 2; FMoW: region 0…5 with one
-    picture of "Other" (5); Dollar Street: income 0…3; GeoDE: region 0…5; faces: age, gender, race, white or not.
+    picture of "Other" (5); Dollar Street: income 0…3; GeoDE: region 0…5; faces: age, gender, race, white?
     """
     full = task(key)
     name = full.source.partition("/")[2]
