@@ -1,149 +1,153 @@
-"""Two-tower image-text models: a small one for CPUs, open_clip's by name or config, and how both are stored.
+"""Two-tower image-text models with all that feeds them: build, load from anywhere, encode, save.
 
-A model directory holds `config.json` (architecture, pixels, text) and `model.safetensors`; no pickle.
+`load` takes a model directory of ours, an open_clip model with published weights or a local checkpoint, or a
+folder as open_clip saves it. A model directory holds `config.json` (architecture, pixels) and
+`model.safetensors`; no pickle.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import re
-import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from filters.image_text.pixels import Pixels
+from filters.image_text import checkpoints, open_clip_models
+from filters.image_text.checkpoints import ModelError
+from filters.image_text.pixels import Pixels, UndecodableImage
+from filters.image_text.small import SMALL_DEFAULTS, HashedWords, SmallTwoTower
+
+__all__ = [
+    "SMALL_DEFAULTS",
+    "HashedWords",
+    "ModelError",
+    "Pixels",
+    "SmallTwoTower",
+    "TwoTower",
+    "build",
+    "load",
+    "save",
+]
 
 FORMAT = "winnow-clip-1"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-SMALL_DEFAULTS: dict[str, Any] = {
-    "widths": [32, 64, 128],
-    "embed_dim": 128,
-    "vocab": 4096,
-    "text_width": 96,
-    "context": 16,
-    "text_init": 0.02,
-}
-WORD = re.compile(r"\w+")
-
-
-class ModelError(ValueError):
-    """A model cannot be built or loaded; the message says what was found and the mend."""
-
-
-class HashedWords:
-    """Tokeniser of the small model: lower-case words hashed (CRC-32) into `vocab` ids; 0 is padding.
-
-    texts → int64 [n, context]. Words past `context` are dropped. No vocabulary file, same ids everywhere.
-    """
-
-    def __init__(self, vocab: int, context: int):
-        self.vocab, self.context = vocab, context
-        self._ids: dict[str, int] = {}
-
-    def __call__(self, texts: Sequence[str]) -> torch.Tensor:
-        out = np.zeros((len(texts), self.context), np.int64)
-        ids = self._ids
-        for row, text in enumerate(texts):
-            for at, word in enumerate(WORD.findall(text.lower())[: self.context]):
-                token = ids.get(word)
-                if token is None:
-                    token = ids[word] = 1 + zlib.crc32(word.encode()) % (self.vocab - 1)
-                out[row, at] = token
-        return torch.from_numpy(out)
-
-
-class SmallTwoTower(nn.Module):
-    """0.5 M-parameter CLIP for CPUs: patch-stem convolutions for images, a bag of hashed words for text.
-
-    image float32 [n, 3, s, s] → 4×4 patches → two 3×3 stride-2 convolutions → mean → linear [n, embed_dim].
-    text int64 [n, context] → summed embeddings → LayerNorm → linear [n, embed_dim]. Both come out normalised.
-    """
-
-    def __init__(
-        self,
-        widths: Sequence[int],
-        embed_dim: int,
-        vocab: int,
-        text_width: int,
-        context: int,
-        text_init: float = 0.02,
-    ):
-        super().__init__()
-        a, b, d = widths
-        self.visual = nn.Sequential(
-            *_conv(3, a, kernel=4, stride=4, padding=0),
-            *_conv(a, b, kernel=3, stride=2, padding=1),
-            *_conv(b, d, kernel=3, stride=2, padding=1),
-        )
-        self.visual_proj = nn.Linear(d, embed_dim, bias=False)
-        self.words = nn.EmbeddingBag(vocab, text_width, mode="sum", padding_idx=0)
-        with torch.no_grad():  # unit variance, the default, drowns what few updates a rare word gets
-            self.words.weight.mul_(text_init)
-        self.text_norm = nn.LayerNorm(text_width)
-        self.text_proj = nn.Linear(text_width, embed_dim, bias=False)
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-
-    def encode_image(self, image: torch.Tensor, normalize: bool = True) -> torch.Tensor:
-        out = self.visual_proj(self.visual(image).mean((2, 3)))
-        return F.normalize(out, dim=-1) if normalize else out
-
-    def encode_text(self, text: torch.Tensor, normalize: bool = True) -> torch.Tensor:
-        out = self.text_proj(self.text_norm(self.words(text)))
-        return F.normalize(out, dim=-1) if normalize else out
-
-
-def _conv(n_in: int, n_out: int, kernel: int, stride: int, padding: int) -> tuple[nn.Module, ...]:
-    return (
-        nn.Conv2d(n_in, n_out, kernel, stride, padding, bias=False),
-        nn.BatchNorm2d(n_out),
-        nn.ReLU(inplace=True),
-    )
+PRECISIONS = ("fp32", "amp")
 
 
 @dataclass
 class TwoTower:
-    """A model with everything needed to feed it: `module` has encode_image, encode_text and logit_scale."""
+    """A model with everything needed to feed it: `module` has encode_image, encode_text and logit_scale.
+
+    spec: what `build` takes; source: where the weights came from, for reports.
+    """
 
     module: nn.Module
     pixels: Pixels
     tokenizer: Any
     spec: dict[str, Any]
+    source: str = "random weights"
+
+    def to(self, device: str | torch.device) -> TwoTower:
+        """Move the weights; batches follow them."""
+        self.module.to(device)
+        return self
+
+    def encode_images(
+        self,
+        images: Iterable[bytes],
+        batch: int = 256,
+        precision: str = "fp32",
+        threads: int | None = None,
+    ) -> np.ndarray:
+        """Encoded image files → float32 [n, d], each row of length 1.
+
+        images may be an iterator: two batches are in memory at a time. precision: see `arithmetic`. threads:
+        that decode the next batch while one is encoded (default: one a core, 16 at most); no influence on the
+        result. Raises UndecodableImage (a ValueError) naming the row.
+        """
+        done = 0
+        parts = []
+        try:
+            for _, features in self.encode_batches(_batches(images, batch), batch, precision, threads):
+                done += len(features)
+                parts.append(features)
+        except UndecodableImage as error:
+            raise UndecodableImage(done + error.row, error.reason) from None
+        return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
+
+    def encode_batches(
+        self,
+        batches: Iterable[Any],
+        batch: int = 256,
+        precision: str = "fp32",
+        threads: int | None = None,
+    ) -> Iterator[tuple[Any, np.ndarray]]:
+        """(batch, float32 [n, d]) for each of `batches`: lists of encoded image files, or objects with such a
+        list as `.images`. The next batch is fetched and decoded while one is encoded."""
+        source = iter(batches)
+        threads = threads or min(16, _cores())
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(threads) as decoders:
+
+            def prepare() -> tuple[Any, np.ndarray] | None:
+                for rows in source:
+                    return rows, self.pixels.many(getattr(rows, "images", rows), decoders.map)
+                return None
+
+            coming = reader.submit(prepare)
+            while (ready := coming.result()) is not None:
+                coming = reader.submit(prepare)
+                yield ready[0], self.encode_pixels(ready[1], batch, precision)
 
     @torch.no_grad()
-    def encode_images(self, images: Sequence[bytes], batch: int = 256) -> np.ndarray:
-        """Encoded image files → float32 [n, d], each row of length 1."""
-        return self.encode_pixels(self.pixels.many(images), batch)
-
-    @torch.no_grad()
-    def encode_pixels(self, pixels: np.ndarray, batch: int = 256) -> np.ndarray:
+    def encode_pixels(self, pixels: np.ndarray, batch: int = 256, precision: str = "fp32") -> np.ndarray:
         """uint8 [n, size, size, 3] → float32 [n, d], each row of length 1."""
         self.module.eval()
-        parts = [
-            self.module.encode_image(self._pixels(pixels[i : i + batch]), normalize=True)
-            .float()
-            .cpu()
-            .numpy()
-            for i in range(0, len(pixels), batch)
-        ]
+        with self._autocast(precision):
+            parts = [
+                self.module.encode_image(self._pixels(pixels[i : i + batch]), normalize=True)
+                .float()
+                .cpu()
+                .numpy()
+                for i in range(0, len(pixels), batch)
+            ]
         return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
 
     @torch.no_grad()
-    def encode_texts(self, texts: Sequence[str], batch: int = 256) -> np.ndarray:
+    def encode_texts(self, texts: Sequence[str], batch: int = 256, precision: str = "fp32") -> np.ndarray:
         """Captions → float32 [n, d], each row of length 1."""
         self.module.eval()
-        parts = [
-            self.module.encode_text(self._tokens(texts[i : i + batch]), normalize=True).float().cpu().numpy()
-            for i in range(0, len(texts), batch)
-        ]
+        with self._autocast(precision):
+            parts = [
+                self.module.encode_text(self._tokens(texts[i : i + batch]), normalize=True)
+                .float()
+                .cpu()
+                .numpy()
+                for i in range(0, len(texts), batch)
+            ]
         return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
+
+    def arithmetic(self, precision: str = "fp32") -> str:
+        """What a precision means on this model's device, for the record: "amp" is DataComp's, autocast to
+        fp16 on a GPU. A CPU has no equal of that (bf16 rounds differently), so there it is fp32."""
+        if precision not in PRECISIONS:
+            raise ValueError(f'precision is "{precision}"; use one of {", ".join(PRECISIONS)}')
+        return "fp16 autocast" if precision == "amp" and self.device.type == "cuda" else "fp32"
+
+    @property
+    def identity(self) -> str:
+        """16 hex digits that name the weights, architecture and preprocessing, for caches: equal for the same
+        model loaded from elsewhere. Reads all weights, so keep it."""
+        return checkpoints.identity(
+            self.module, {"model": _resolved(self.spec), "pixels": self.pixels.to_dict()}
+        )
 
     @property
     def context(self) -> int:
@@ -154,38 +158,56 @@ class TwoTower:
     def device(self) -> torch.device:
         return next(self.module.parameters()).device
 
+    def _autocast(self, precision: str) -> contextlib.AbstractContextManager:
+        if self.arithmetic(precision) == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast("cuda", torch.float16)
+
     def _pixels(self, pixels: np.ndarray) -> torch.Tensor:
-        return self.pixels.normalise(torch.from_numpy(pixels).to(self.device))
+        return self.pixels.normalise(self._placed(torch.from_numpy(pixels)))
 
     def _tokens(self, texts: Sequence[str]) -> torch.Tensor:
-        return self.tokenizer(list(texts)).to(self.device)
+        return self._placed(self.tokenizer(list(texts)))
+
+    def _placed(self, values: torch.Tensor) -> torch.Tensor:
+        if self.device.type == "cuda":  # from pinned memory the copy runs beside the kernels
+            return values.pin_memory().to(self.device, non_blocking=True)
+        return values.to(self.device)
 
 
 def build(
     spec: Mapping[str, Any], pixels: Mapping[str, Any] | Pixels | None = None, seed: int = 0
 ) -> TwoTower:
-    """A model with random weights drawn from `seed`.
+    """A model with random weights drawn from `seed` (open_clip's: the ones its own factory draws from it).
 
     spec: {"small": {…}} overrides SMALL_DEFAULTS; {"open_clip": "ViT-B-32"} takes a config that open_clip
     ships; {"open_clip": {"embed_dim": …, "vision_cfg": …, "text_cfg": …}} is a config of that form. pixels
     default to open_clip's evaluation transform at the model's image size.
     """
+    return _build(spec, pixels, seed)
+
+
+def _build(
+    spec: Mapping[str, Any],
+    pixels: Mapping[str, Any] | Pixels | None = None,
+    seed: int = 0,
+    folder: Path | None = None,
+) -> TwoTower:
     if len(spec) != 1 or next(iter(spec)) not in ("small", "open_clip"):
         raise ModelError(f'model is {dict(spec)}; give exactly one of "small" and "open_clip"')
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
     try:
         if "small" in spec:
-            settings = {**SMALL_DEFAULTS, **(spec["small"] or {})}
-            unknown = sorted(set(settings) - set(SMALL_DEFAULTS))
-            if unknown:
-                raise ModelError(f"unknown settings of the small model: {', '.join(unknown)}")
+            settings = _resolved(spec)["small"]
             module: nn.Module = SmallTwoTower(**settings)
             tokenizer: Any = HashedWords(settings["vocab"], settings["context"])
             size, full_spec = 32, {"small": settings}
         else:
-            module, tokenizer, size = _open_clip(spec["open_clip"])
-            full_spec = {"open_clip": spec["open_clip"]}
+            config = open_clip_models.architecture(spec["open_clip"])
+            module = open_clip_models.build(config, folder)
+            tokenizer = open_clip_models.tokenizer(config, folder)
+            size, full_spec = open_clip_models.image_size(config), {"open_clip": spec["open_clip"]}
     finally:
         torch.random.set_rng_state(state)
     if pixels is None:
@@ -195,28 +217,21 @@ def build(
     return TwoTower(module, pixels, tokenizer, full_spec)
 
 
-def _open_clip(name_or_config: str | Mapping[str, Any]) -> tuple[nn.Module, Any, int]:
-    import open_clip
-
-    if isinstance(name_or_config, str):
-        config = open_clip.get_model_config(name_or_config)
-        if config is None:
-            raise ModelError(f'open_clip has no model "{name_or_config}"; see open_clip.list_models()')
-    else:
-        config = json.loads(json.dumps(name_or_config))
-    if "hf_tokenizer_name" in config.get("text_cfg", {}) or "hf_model_name" in config.get("text_cfg", {}):
-        raise ModelError(
-            "models with a text tower from a hub are not supported: they need a download to build"
-        )
-    module = open_clip.model.CLIP(**{k: v for k, v in config.items() if k != "custom_text"})
-    text = config.get("text_cfg", {})
-    tokenizer = open_clip.SimpleTokenizer(context_length=text.get("context_length", 77))
-    size = config["vision_cfg"]["image_size"]
-    return module, tokenizer, size if isinstance(size, int) else size[0]
+def _resolved(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A spec with every setting written out."""
+    if "small" not in spec:
+        return {"open_clip": open_clip_models.architecture(spec["open_clip"])}
+    settings = {**SMALL_DEFAULTS, **(spec["small"] or {})}
+    unknown = sorted(set(settings) - set(SMALL_DEFAULTS))
+    if unknown:
+        raise ModelError(f"unknown settings of the small model: {', '.join(unknown)}")
+    return {"small": settings}
 
 
 def save(model: TwoTower, path: str | Path, extra: Mapping[str, Any] | None = None) -> Path:
     """Write a model directory (config last, so that a directory with a config is complete)."""
+    import json
+
     from safetensors.torch import save_file
 
     path = Path(path)
@@ -225,77 +240,124 @@ def save(model: TwoTower, path: str | Path, extra: Mapping[str, Any] | None = No
     temporary = path / (WEIGHTS + ".tmp")
     save_file(weights, str(temporary))
     temporary.replace(path / WEIGHTS)
-    config = {"format": FORMAT, "model": model.spec, "pixels": asdict(model.pixels), **(extra or {})}
+    config = {"format": FORMAT, "model": model.spec, "pixels": model.pixels.to_dict(), **(extra or {})}
     temporary = path / (CONFIG + ".tmp")
     temporary.write_text(json.dumps(config, indent=1) + "\n")
     temporary.replace(path / CONFIG)
     return path
 
 
-def load(path: str | Path, pretrained: str | None = None) -> TwoTower:
-    """A model directory, or an open_clip model name with `pretrained` (a tag, or a local checkpoint file).
+def load(
+    model: str | Path | Mapping[str, Any],
+    pretrained: str | Path | None = None,
+    *,
+    quick_gelu: bool | None = None,
+    pixels: Pixels | None = None,
+    device: str | torch.device = "cpu",
+) -> TwoTower:
+    """A model with weights, from wherever they are:
 
-    Weights are read from safetensors or with `weights_only=True`; a pickle that needs more is refused.
+    * a model directory of ours;
+    * a folder with open_clip_config.json, as open_clip saves it (plain, or with open_clip's `local-dir:`);
+    * `hf-hub:owner/name`, or an open_clip name with a tag as `pretrained`: fetched when first used;
+    * an open_clip name, the path of a configuration (JSON) or a configuration, with a checkpoint file as
+      `pretrained`: a state dict, open_clip's or DataComp's `epoch_*.pt`, or safetensors.
+
+    quick_gelu: which GELU; by default the one that published weights were trained with (OpenAI's: quick),
+    with a warning where the model's name says the other. pixels: instead of the preprocessing that comes with
+    the model; a checkpoint file has none, so it gets open_clip's default. Weights are never unpickled beyond
+    plain tensors. Raises ModelError, which names file, tensor and mend.
     """
-    directory = Path(path)
-    if (directory / CONFIG).is_file():
-        if pretrained is not None:
-            raise ModelError(f"{directory} has its own weights; leave pretrained out")
-        return _load_directory(directory)
+    found = _load(model, pretrained, quick_gelu)
+    if pixels is not None:
+        found.pixels = pixels
+    return found.to(device)
+
+
+def _load(
+    model: str | Path | Mapping[str, Any], pretrained: str | Path | None, quick_gelu: bool | None
+) -> TwoTower:
+    if isinstance(model, Mapping):
+        if pretrained is None:
+            raise ModelError("a configuration has no weights; give a checkpoint file as pretrained")
+        return _load_file(model, "this configuration", Path(pretrained), quick_gelu)
+    name = str(model)
+    directory = Path(name.removeprefix(open_clip_models.LOCAL))
+    is_folder = (directory / open_clip_models.FOLDER_CONFIG).is_file()
+    if is_folder or name.startswith(open_clip_models.LOCAL) or (directory / CONFIG).is_file():
+        if pretrained is not None or quick_gelu is not None:
+            raise ModelError(
+                f"{directory} has its own weights and settings; leave pretrained and quick_gelu out"
+            )
+        ours = not is_folder and (directory / CONFIG).is_file()
+        return _load_directory(directory) if ours else _load_folder(directory)
+    if name.startswith(open_clip_models.HUB):
+        return _load_published(name, None, quick_gelu)
     if pretrained is None:
         raise ModelError(
-            f"{path} is not a model directory (no {CONFIG}); for an open_clip model give pretrained= too: "
+            f"{name} is not a model directory (no {CONFIG}); for an open_clip model give pretrained= too: "
             "a tag, or a checkpoint file"
         )
-    if Path(pretrained).is_file():
-        model = build({"open_clip": str(path)})
-        _load_weights(model.module, Path(pretrained))
-        return model
-    return _load_open_clip(str(path), pretrained)
+    file = Path(pretrained)
+    if not (file.is_file() or file.suffix or len(file.parts) > 1):
+        return _load_published(name, str(pretrained), quick_gelu)
+    if directory.suffix == ".json":
+        return _load_file(open_clip_models.read_json(directory), name, file, quick_gelu)
+    return _load_file(name, name, file, quick_gelu)
 
 
 def _load_directory(directory: Path) -> TwoTower:
-    config = json.loads((directory / CONFIG).read_text())
+    config = open_clip_models.read_json(directory / CONFIG)
     if config.get("format") != FORMAT:
         raise ModelError(
             f'{directory / CONFIG}: format is {config.get("format")!r}, this version reads "{FORMAT}"'
         )
-    model = build(config["model"], config["pixels"])
-    _load_weights(model.module, directory / WEIGHTS)
+    model = _build(config["model"], config["pixels"], folder=directory)
+    return _filled(model, directory / WEIGHTS)
+
+
+def _load_folder(directory: Path) -> TwoTower:
+    folder = open_clip_models.read_folder(directory)
+    settings = {**folder.preprocess, "size": open_clip_models.image_size(folder.config)}
+    pixels = Pixels.from_open_clip(settings)
+    return _filled(_build({"open_clip": folder.config}, pixels, folder=directory), folder.weights)
+
+
+def _load_file(model: str | Mapping[str, Any], name: str, file: Path, quick_gelu: bool | None) -> TwoTower:
+    config = open_clip_models.architecture(model)
+    weights = checkpoints.read_weights(file)
+    own = bool(config.get("quick_gelu", False))
+    trained = True if checkpoints.is_openai(weights) else own if quick_gelu is None else quick_gelu
+    used = open_clip_models.with_quick_gelu(config, name, str(file), trained, quick_gelu)
+    spec = {"open_clip": model if used == config and isinstance(model, str) else used}
+    pixels = Pixels.from_open_clip({"size": open_clip_models.image_size(config)})
+    return _filled(_build(spec, pixels), file, weights)
+
+
+def _load_published(name: str, tag: str | None, quick_gelu: bool | None) -> TwoTower:
+    found = open_clip_models.fetch(name, tag, quick_gelu)
+    plain = not name.startswith(open_clip_models.HUB) and found.config == open_clip_models.architecture(name)
+    return TwoTower(
+        found.module.eval(),
+        Pixels.from_open_clip(found.preprocess),
+        found.tokenizer,
+        {"open_clip": name if plain else found.config},
+        " ".join(filter(None, (name, tag))),
+    )
+
+
+def _filled(model: TwoTower, file: Path, weights: Mapping[str, torch.Tensor] | None = None) -> TwoTower:
+    checkpoints.put_into(model.module, weights or checkpoints.read_weights(file), file)
+    model.source = str(file)
+    model.module.eval()
     return model
 
 
-def _load_weights(module: nn.Module, path: Path) -> None:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        weights = load_file(str(path))
-    else:
-        try:
-            weights = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise ModelError(
-                f"{path}: not loadable as plain weights ({error}); convert it to safetensors"
-            ) from error
-        weights = weights.get("state_dict", weights)
-        weights = {name.removeprefix("module."): value for name, value in weights.items()}
-    try:
-        module.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ModelError(f"{path}: weights of another architecture: {str(error)[:300]}") from None
-    for name, value in weights.items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise ModelError(f"{path}: tensor {name} holds NaN or infinity")
+def _batches(images: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+    rest = iter(images)
+    while rows := list(islice(rest, size)):
+        yield rows
 
 
-def _load_open_clip(name: str, pretrained: str) -> TwoTower:
-    import open_clip
-
-    module, _, transform = open_clip.create_model_and_transforms(name, pretrained=pretrained)
-    config = open_clip.get_model_preprocess_cfg(module)
-    del transform
-    size = config["size"] if isinstance(config["size"], int) else config["size"][0]
-    pixels = Pixels(size=size, mean=config["mean"], std=config["std"])
-    return TwoTower(
-        module, pixels, open_clip.get_tokenizer(name), {"open_clip": name, "pretrained": pretrained}
-    )
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
