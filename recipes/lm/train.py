@@ -488,4 +488,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from recipes.training.world import leave
+
+    leave(main())

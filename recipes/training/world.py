@@ -8,10 +8,11 @@ result: each process takes its rows of the same global batch.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
@@ -106,12 +107,31 @@ def join(where: torch.device) -> Iterator[World]:
         yield World(where, dist.get_rank(), dist.get_world_size())
         return
     if size > 1:
+        # Its functions take the group of the moment of import as a default and keep it for ever; DDP imports
+        # it. A group that is never freed keeps its threads, and at exit one of them may end the process with
+        # "terminate called without an active exception". So: before there is a group.
+        import torch.distributed.nn  # noqa: F401
+
         dist.init_process_group(backend(where))
     try:
         yield World(where, rank, size) if size > 1 else World(where)
     finally:
         if dist.is_available() and dist.is_initialized():  # also the one that sharding made for itself
             dist.destroy_process_group()
+
+
+def leave(code: int) -> NoReturn:
+    """End a trainer's process with an exit code; call it last, when all is written and closed.
+
+    One of several processes goes without the interpreter's clean-up: torch's caches of shardings hold the
+    process group, whose threads would still run while C++ takes down what they use (about one run in ten on a
+    busy machine then died, well trained, by SIGABRT).
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def backend(where: torch.device) -> str:
