@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from evaluation.clip.examples import SetError
+from evaluation.clip.examples import SetError, SetMissing
 
 MANIFEST = "_hub.json"
 _EDGE = 1 << 16  # bytes hashed at either end of a large file
@@ -47,13 +47,13 @@ class HubManifest:
         return json.dumps(asdict(self), indent=1) + "\n"
 
     def check(self, folder: Path) -> None:
-        """SetError unless every file is there with its size (bytes are checked when they are fetched)."""
+        """SetMissing unless every file is there with its size (bytes are checked when they are fetched)."""
         for file in self.files:
             path = folder / file.path
             found = path.stat().st_size if path.is_file() else None
             if found != file.size:
                 state = "is not there yet" if found is None else f"has {found:,} bytes, not {file.size:,}"
-                raise SetError(
+                raise SetMissing(
                     f"{path} {state}: the fetch of {self.source} has not ended or a file was changed; "
                     "fetch it again (what is there is kept)"
                 )

@@ -11,7 +11,7 @@ from evaluation.clip.examples import Batcher, Examples, SetError
 from evaluation.clip.hub_table import HubTable
 from evaluation.clip.set_files import HubManifest, fingerprint
 
-_PICTURES = "candidate_images"
+_PICTURES = ("candidate_images", "candidates_images")
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,9 @@ class WinogavilSet:
     def batches(self, size: int = 512) -> Iterator[Examples]:
         """The images, without columns; ids end in their names."""
         batcher, table = Batcher(size), self._table
-        if _PICTURES in table.columns:
-            rows = self._inside()
+        column = table.column(*_PICTURES)
+        if column is not None:
+            rows = self._inside(column)
         else:
             where = str(table.files[0])
             rows = ((name, table.pictures.read(name, where)) for name in self.names)
@@ -115,12 +116,12 @@ class WinogavilSet:
             yield from batcher.add(f"{self.name}/{name}", image, {})
         yield from batcher.rest()
 
-    def _inside(self) -> Iterator[tuple[str, bytes]]:
+    def _inside(self, column: str) -> Iterator[tuple[str, bytes]]:
         """Pictures out of the table itself, at their first use."""
         seen: set[str] = set()
         table = self._table
-        for where, row in table.rows(["candidates", _PICTURES]):
-            names, images = table.texts(row["candidates"], where, "candidates"), row[_PICTURES]
+        for where, row in table.rows(["candidates", column]):
+            names, images = table.texts(row["candidates"], where, "candidates"), row[column]
             if not isinstance(images, list) or len(images) != len(names):
                 count = len(images) if isinstance(images, list) else "no"
                 raise SetError(f"{where}: {len(names)} candidates and {count} images; fetch the set again")
