@@ -110,7 +110,7 @@ def join(where: torch.device) -> Iterator[World]:
         # Its functions take the group of the moment of import as a default and keep it for ever; DDP imports
         # it. A group that is never freed keeps its threads, and at exit one of them may end the process with
         # "terminate called without an active exception". So: before there is a group.
-        import torch.distributed.nn  # noqa: F401
+        from torch.distributed import nn  # noqa: F401
 
         dist.init_process_group(backend(where))
     try:
