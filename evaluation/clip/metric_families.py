@@ -15,7 +15,6 @@ from evaluation.clip import metrics
 from evaluation.clip.metrics import Measure, MetricError
 
 RECALLS = (1, 5, 10)
-DRAWS = 2000
 
 
 def classification(scores: np.ndarray, targets: np.ndarray) -> dict[str, Measure]:
@@ -34,7 +33,13 @@ def retrieval(scores: np.ndarray, owner: np.ndarray, ks: Sequence[int] = RECALLS
     ``text_retrieval_recall@k``: an image is a hit when any of its captions is among the k best;
     ``image_retrieval_recall@k``: a caption is a hit when its image is; ``mean_recall@k``: the mean of both.
     """
-    image_to_text, text_to_image = metrics.retrieval_ranks(scores, owner)
+    return retrieval_of_ranks(*metrics.retrieval_ranks(scores, owner), owner, ks)
+
+
+def retrieval_of_ranks(
+    image_to_text: np.ndarray, text_to_image: np.ndarray, owner: np.ndarray, ks: Sequence[int] = RECALLS
+) -> dict[str, Measure]:
+    """``retrieval`` from the ranks that ``metrics.retrieval_ranks`` gives."""
     found = {}
     for k in ks:
         ways = metrics.recall(image_to_text, text_to_image, owner, k)
@@ -49,9 +54,24 @@ def jaccard(
 ) -> np.ndarray:
     """Jaccard index of each WinoGAViL instance, float64 [instances].
 
+    As many of the most similar candidates are chosen as there are answers, a; with h of them right the index
+    is h / (2a − h). Arguments: ``chosen``.
+    """
+    picked = chosen(similarity, associated, candidates, ties)
+    associated, candidates = np.asarray(associated, bool), np.asarray(candidates, np.int64)
+    instance = np.repeat(np.arange(len(candidates)), candidates)
+    answers = np.bincount(instance[associated], minlength=len(candidates))
+    hits = np.bincount(instance[picked & associated], minlength=len(candidates))
+    return hits / (2 * answers - hits)
+
+
+def chosen(
+    similarity: np.ndarray, associated: np.ndarray, candidates: np.ndarray, ties: str = "first"
+) -> np.ndarray:
+    """Which candidates a model chooses in each instance: the most similar, as many as there are answers.
+
     The candidates of all instances stand one after another: similarity float [m] to the cue, associated bool
-    [m]: is it an answer; candidates int [instances]: how many each instance has, Σ = m. As many of the most
-    similar are chosen as there are answers, a; with h of them right the index is h / (2a − h).
+    [m]: is it an answer; candidates int [instances]: how many each instance has, Σ = m. Result: bool [m].
     ties: of equal candidates the "first" or the "last" is taken. DataComp takes the last, from a sort in
     rising order that is stable for so few.
     """
@@ -77,9 +97,9 @@ def jaccard(
     order = np.lexsort((position if ties == "first" else -position, -similarity, instance))
     first = np.cumsum(candidates) - candidates
     # an instance keeps its stretch of the array; a candidate's place within it is its rank
-    chosen = order[position - first[instance] < answers[instance]]
-    hits = np.bincount(instance[chosen], associated[chosen], len(candidates))
-    return hits / (2 * answers - hits)
+    picked = np.zeros(len(similarity), bool)
+    picked[order[position - first[instance] < answers[instance]]] = True
+    return picked
 
 
 def winogavil(
@@ -87,12 +107,18 @@ def winogavil(
 ) -> dict[str, Measure]:
     """Mean Jaccard index of all instances (``avg_jaccard_score``) and by number of candidates; the main
     metric is ``jaccard_score_10-12``: instances with 10 and more. A slice without an instance is not there.
-    Arguments: ``jaccard``."""
+    Influences are per instance, 0 for those outside the slice. Arguments: ``chosen``."""
     scores, n = jaccard(similarity, associated, candidates, ties), np.asarray(candidates)
     slices = {f"jaccard_score_{size}": n == size for size in (5, 6, 10, 12)}
     slices |= {"jaccard_score_5-6": n <= 6, "jaccard_score_10-12": n >= 10}
     found = {"avg_jaccard_score": metrics.proportion(scores)}
-    return found | {name: metrics.proportion(scores[rows]) for name, rows in slices.items() if rows.any()}
+    for name, rows in slices.items():
+        if rows.any():
+            part = metrics.proportion(scores[rows])
+            influence = np.zeros(len(scores))
+            influence[rows] = part.influence
+            found[name] = Measure(part.value, part.stderr, part.n, influence)
+    return found
 
 
 def macro_f1(predictions: np.ndarray, targets: np.ndarray) -> Measure:
@@ -128,23 +154,6 @@ def iwildcam(scores: np.ndarray, targets: np.ndarray) -> dict[str, Measure]:
     }
 
 
-def worst(groups: dict[str, Measure], exclude: Collection[str] = (), seed: int = 0) -> Measure:
-    """Lowest accuracy among the groups, those in ``exclude`` left out.
-
-    The error is the spread of that minimum with each group's accuracy drawn from Beta(hits + ½, misses + ½)
-    (Jeffreys). ``metrics.worst_group`` draws from the accuracies seen, and so gives a group of four images,
-    all wrong, no error at all; such a group decides FMoW.
-    """
-    left = [measure for name, measure in groups.items() if name not in exclude]
-    if not left:
-        raise MetricError(f"no groups{' but those left out' if groups else ''}")
-    n = np.array([measure.n for measure in left])
-    value = np.array([measure.value for measure in left])
-    rng = np.random.Generator(np.random.PCG64(seed))
-    draws = rng.beta(value * n + 0.5, (1 - value) * n + 0.5, (DRAWS, len(n))).min(1)
-    return Measure(float(value.min()), float(draws.std(ddof=1)), int(n.sum()))
-
-
 def grouped(
     rank: np.ndarray, groups: np.ndarray, field: str, k: int = 1, names: Sequence[str] = ()
 ) -> dict[str, Measure]:
@@ -158,22 +167,31 @@ def grouped(
     prefix = "acc" if k == 1 else f"acc_top{k}"
     accuracy = metrics.by_group(rank, _labels(groups, field, names), k)
     each = {f"{prefix}_{field}:{name}": measure for name, measure in accuracy.items()}
-    return {f"{prefix}_avg": metrics.accuracy(rank, k), **each, f"{prefix}_wg": worst(accuracy)}
+    return {f"{prefix}_avg": metrics.accuracy(rank, k), **each, f"{prefix}_wg": metrics.worst_group(accuracy)}
 
 
 def fmow(
-    rank: np.ndarray, regions: np.ndarray, names: Sequence[str], exclude: Collection[str] = ("Other",)
+    rank: np.ndarray,
+    regions: np.ndarray,
+    names: Sequence[str],
+    exclude: Collection[str] = ("Other",),
+    years: np.ndarray | None = None,
 ) -> dict[str, Measure]:
-    """Accuracy of all, of each region and of the worst, which has two values.
+    """Accuracy of all, of each region and of the worst, which has two values; with ``years`` also of each
+    year and of the worst.
 
     ``acc_worst_region`` counts every region, as DataComp does by an oversight and as published scores have
     it; ``acc_worst_region_corrected`` leaves ``exclude`` out, which is WILDS' definition. rank int [n],
-    regions whole numbers [n] that stand for ``names``.
+    regions whole numbers [n] that stand for ``names``, years whole numbers [n].
     """
     found = grouped(rank, regions, "region", names=names)
     compat = found.pop("acc_wg")
     accuracy = {name.removeprefix("acc_region:"): m for name, m in found.items() if name != "acc_avg"}
-    corrected = worst(accuracy, exclude)
+    corrected = metrics.worst_group(accuracy, exclude)
+    if years is not None:
+        by_year = grouped(rank, years, "year")
+        found |= {name: measure for name, measure in by_year.items() if name.startswith("acc_year:")}
+        found["acc_worst_year"] = by_year["acc_wg"]
     return {**found, "acc_worst_region": compat, "acc_worst_region_corrected": corrected}
 
 

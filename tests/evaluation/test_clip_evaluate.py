@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from evaluation.clip.evaluate import class_vectors, evaluate, wds_tasks
-from evaluation.clip.metrics import MetricError
+from evaluation.clip.devices import EncodeError
+from evaluation.clip.encode import class_vectors
+from evaluation.clip.evaluate import evaluate, wds_tasks
 from evaluation.clip.sets import SetError, TableSet, WdsSet
 from evaluation.clip.tasks import Task, TaskError, TaskList, load_tasks
 
@@ -132,7 +133,7 @@ def test_every_number_can_be_made_again_from_the_examples(tmp_path):
 
 def test_class_vectors_are_the_normalised_mean_of_normalised_prompts():
     tower = Tower()
-    vectors = class_vectors(tower, task(), [["cat"], ["red car", "blue car"]])
+    vectors = class_vectors(tower.encode_texts, [["cat"], ["red car", "blue car"]], task().templates)
     np.testing.assert_allclose(vectors[0], np.eye(6)[0])
     np.testing.assert_allclose(vectors[1], (np.eye(6)[2] + np.eye(6)[3]) / np.sqrt(2), atol=1e-6)
 
@@ -188,7 +189,7 @@ def test_a_tower_that_gives_nan_is_an_error():
         def encode_images(self, images):
             return super().encode_images(images) * np.nan
 
-    with pytest.raises(MetricError, match="not finite"):
+    with pytest.raises(EncodeError, match=r"model .*, set demo, 0-0: .*not finite"):
         run(Sick(), task())
 
 

@@ -171,8 +171,16 @@ def test_macro_f1_equals_a_naive_loop_over_the_labels_present(n, classes, seed) 
         recall = right / sum(1 for t in targets if t == label)
         scores.append(2 * precision * recall / (precision + recall) if right else 0.0)
     found = families.macro_f1(answers, targets)
-    assert found.value == pytest.approx(np.mean(scores)) == pytest.approx(metrics.macro_f1(answers, targets))
+    assert found.value == pytest.approx(np.mean(scores))
     assert found.influence.sum() == pytest.approx(0, abs=1e-12)
+
+
+def test_macro_f1_equals_scikit_learn_over_labels_in_the_targets() -> None:
+    sk = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(1)
+    targets, answers = rng.choice([0, 2, 3, 7], 90), rng.integers(0, 10, 90)
+    expected = sk.f1_score(targets, answers, labels=np.unique(targets), average="macro")
+    assert families.macro_f1(answers, targets).value == pytest.approx(expected)
 
 
 def test_iwildcam_equals_scikit_learn_on_a_long_tail() -> None:
@@ -266,7 +274,6 @@ def test_fmows_four_images_decide_the_compat_value_and_not_the_corrected_one() -
     found = families.fmow(np.where(hits, 0, 7), regions, REGIONS)
     # four images all wrong are no proof of 0: the error says so, unlike one from the accuracy seen
     assert found["acc_worst_region"].stderr > 0.02
-    assert metrics.worst_group({"tiny": found["acc_region:Other"]}).stderr == 0
     corrected = found["acc_worst_region_corrected"]
     assert corrected.stderr == pytest.approx(math.sqrt(lowest * (1 - lowest) / 1000), rel=0.15)
     again = families.fmow(np.where(hits, 0, 7), regions, REGIONS)  # seeded
