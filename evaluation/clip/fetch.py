@@ -13,11 +13,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from evaluation.clip import aggregate, hub
 from evaluation.clip.aggregate import BenchmarkTask
@@ -67,16 +68,7 @@ def fetch(
         missing = _missing(manifest, folder)
         _room_for(missing, task, folder)
         sent = hub.headers(policy)
-        items = [
-            Item(
-                hub.file_url(manifest.source, manifest.revision, f.path),
-                f.path,
-                f.size,
-                f.sha256,
-                headers=sent,
-            )
-            for f in missing
-        ]
+        items = [Item(_url(manifest, f), f.path, f.size, f.sha256, headers=sent) for f in missing]
         fetch_all(items, folder, policy=policy, on_progress=on_progress)
         for file in missing:
             _check_blob(file, folder, manifest)
@@ -95,7 +87,7 @@ def needed(task: BenchmarkTask, files: Sequence[HubFile]) -> list[HubFile]:
     and pictures."""
     if task.kind not in ("retrieval", "winogavil"):
         texts = (CLASSES, TEMPLATES, "dataset_type.txt", "test/nshards.txt")
-        return [f for f in files if f.path in texts or PurePosixPath(f.path).match("test/*.tar")]
+        return [f for f in files if f.path in texts or re.fullmatch(r"test/\d+\.tar", f.path)]
     if any(f.path == "test/nshards.txt" for f in files):
         return [f for f in files if f.path.startswith("test/") or f.path == "dataset_type.txt"]
     wanted = [f for f in files if f.path.endswith((*SUFFIXES, ".zip")) and not f.path.startswith(".")]
