@@ -1,11 +1,11 @@
 """`winnow benchmark`: the whole chain of one benchmark entry, from a pool and a recipe to a leaderboard row.
 
-Curate, tokenise and shuffle, train under the scale's budget, evaluate, rank: each part resumes where it
-stopped, so the same command goes on after anything. Entries of several recipes share one folder and one
+Curate, tokenise and shuffle (text), train under the scale's budget, evaluate, rank: each part resumes where
+it stopped, so the same command goes on after anything. Entries of several recipes share one folder and one
 leaderboard.
 
     OUT/<recipe>/run      kept shards, side-car scores, funnel
-    OUT/<recipe>/tokens   shuffled contexts (scales that read whole documents)
+    OUT/<recipe>/tokens   shuffled contexts (text scales that read whole documents)
     OUT/<recipe>/model-<seed>
     OUT/results/<track>/<recipe>/seed-<n>.json    OUT/leaderboard
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ EPILOG = """examples:
   winnow benchmark lm-tiny --pool pool/ --recipe text/rules --out out
   winnow benchmark lm-400m-1x --dry-run --gpus 8
   winnow benchmark lm-400m-1x --pool s3://bucket/pool --recipe text/dclm_baseline --out out --gpus 8 --fetch
+  winnow benchmark clip-small --pool commonpool/ --recipe image_text/rules --out out --gpus 4 --fetch
 
 An own recipe is a YAML file. Ended by anything, the same command goes on.
 """
@@ -39,21 +41,21 @@ def add(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     sub.set_defaults(run=run)
-    sub.add_argument("scale", help="a scale by name (lm-tiny … lm-7b-2x) or a YAML file")
+    sub.add_argument("scale", help="a scale by name (lm-tiny … clip-xlarge) or a YAML file")
     sub.add_argument("--pool", help="where the pool is: folder, glob, URL or listing")
     sub.add_argument("--recipe", help="a recipe file, or one of ours by name, e.g. text/dclm_baseline")
     sub.add_argument("--out", default="benchmark-out", help="folder of everything (default: benchmark-out)")
     sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="fill ${NAME}")
     sub.add_argument("--seed", type=int, help="of the training (default: the scale's)")
-    sub.add_argument("--dry-run", action="store_true", help="print plan, tokens, steps, disk and hours; stop")
+    sub.add_argument("--dry-run", action="store_true", help="print plan, steps, disk and hours; stop")
     sub.add_argument("--on", default="local", help="where to curate and tokenise: local or ray")
     sub.add_argument("--workers", type=int, help="processes or local Ray CPUs (default: all cores)")
     sub.add_argument("--gpus", type=int, default=1, help="of this machine; 8 = torchrun with 8 processes")
     sub.add_argument("--gpu", default="H100", help="what they are, for the estimate (default: H100)")
-    sub.add_argument("--allow-repeat", action="store_true", help="a small set may be read more than once")
-    sub.add_argument("--eval-data", help="folder of DCLM's task files")
-    sub.add_argument("--fetch", action="store_true", help="fetch DCLM's task files by URL")
-    sub.add_argument("--tasks", help="sets of the 53 tasks to run: core, extended, light … (default: all)")
+    sub.add_argument("--allow-repeat", action="store_true", help="text: a small set may repeat")
+    sub.add_argument("--eval-data", help="folder of DCLM's task files, or of DataComp's evaluation sets")
+    sub.add_argument("--fetch", action="store_true", help="fetch the task files by URL")
+    sub.add_argument("--tasks", help="text: sets of the 53 tasks, core, extended, light … (default: all)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -61,15 +63,13 @@ def run(arguments: argparse.Namespace) -> int:
     from recipes import scale as scales
 
     scale = scales.load(arguments.scale)
-    if scale.track != "text":
-        raise ValueError(f"scale {scale.name!r} is of track {scale.track!r}; `winnow demo` runs that track")
     out = Path(arguments.out)
     recipe = _recipe(arguments)
     name = Path(recipe.path).stem if recipe else None
     here = out / name if name else out
     print(_plan(arguments, scale, out), flush=True)
     if recipe and arguments.pool:
-        values = {**variables(arguments), "out": str(here / "run")}
+        values = {**variables(arguments), "pool": _pool(arguments, scale), "out": str(here / "run")}
         steps = recipe.plan(**values)
         if arguments.dry_run:
             import curation as c
@@ -90,35 +90,57 @@ def _entry(arguments: Any, scale: Any, recipe: Any, steps: Any, out: Path, here:
     from evaluation.leaderboard import build
     from winnow import jobs
 
-    _say("1/5 curate")
+    text = scale.track == "text"
+    number, total = count(1), 5 if text else 4
+    _say(f"{next(number)}/{total} curate")
     print(c.run(steps, on=arguments.on, workers=arguments.workers), flush=True)
     data = here / "run"
-    if not scale["train"].get("piece_bytes"):
-        from recipes.lm.tokenise import describe, for_scale, tokenise
-
-        _say("2/5 tokenise and shuffle")
-        data = here / "tokens"
-        shards = tokenise(here / "run", data, **for_scale(scale), allow_repeat=arguments.allow_repeat,
-                          workers=arguments.workers, on=arguments.on)  # fmt: skip
-        print(describe(shards), flush=True)
+    if text:
+        _say(f"{next(number)}/{total} tokenise and shuffle")
+        data = _tokenise(arguments, scale, here)
+    _say(f"{next(number)}/{total} train")
+    if text:
+        model = jobs.train_text(scale, data, here / "model", arguments.seed, gpus=arguments.gpus,
+                                allow_repeat=arguments.allow_repeat)  # fmt: skip
     else:
-        _say("2/5 tokenise: this scale reads text as it is")
-    _say("3/5 train")
-    trained = jobs.train_text(
-        scale, data, here / "model", arguments.seed, gpus=arguments.gpus, allow_repeat=arguments.allow_repeat
+        model = jobs.train_clip(scale, data, here / "model", arguments.seed, gpus=arguments.gpus)
+    _say(f"{next(number)}/{total} evaluate")
+    result = (
+        out / "results" / scale.track / Path(recipe.path).stem / f"seed-{model.name.rpartition('-')[2]}.json"
     )
-    _say("4/5 evaluate")
-    result = out / "results" / "text" / Path(recipe.path).stem / f"seed-{trained['seed']}.json"
     record = jobs.evaluate(
-        trained["model"], result, recipe=str(arguments.recipe), run_dir=here / "run",
+        model, result, recipe=str(arguments.recipe), run_dir=here / "run",
         data_dir=arguments.eval_data, fetch=arguments.fetch, sets=arguments.tasks, show_progress=True,
     )  # fmt: skip
     print(jobs.summary(record))
-    _say("5/5 rank")
+    _say(f"{next(number)}/{total} rank")
     page = build(out / "results", out / "leaderboard")
     print((out / "leaderboard" / "leaderboard.md").read_text(encoding="utf-8"))
     print(f"result: {result}\nfunnel: {here / 'run' / 'funnel.html'}\nleaderboard: {page}")
-    return 0
+    return 1 if record.get("harness", {}).get("failed") else 0
+
+
+def _tokenise(arguments: Any, scale: Any, here: Path) -> Path:
+    """Contexts made of the kept text, or the text itself where the scale reads that."""
+    if scale["train"].get("piece_bytes"):
+        return here / "run"
+    from recipes.lm.tokenise import describe, for_scale, tokenise
+
+    data = here / "tokens"
+    shards = tokenise(here / "run", data, **for_scale(scale), allow_repeat=arguments.allow_repeat,
+                      workers=arguments.workers, on=arguments.on)  # fmt: skip
+    print(describe(shards), flush=True)
+    return data
+
+
+def _pool(arguments: Any, scale: Any) -> str:
+    """What the recipe is to read: of a folder in DataComp's layout the tars, without the parquet files beside
+    them, which hold the same rows."""
+    from curation import storage
+
+    shards = storage.join(arguments.pool, "shards")
+    tars = scale.track == "image_text" and storage.exists(shards)
+    return storage.join(shards, "*.tar") if tars else arguments.pool
 
 
 def _recipe(arguments: Any) -> Any:
@@ -130,7 +152,10 @@ def _recipe(arguments: Any) -> Any:
 
 
 def _plan(arguments: Any, scale: Any, out: Path) -> str:
-    from recipes.lm.plan import plan
+    if scale.track == "text":
+        from recipes.lm.plan import plan
+    else:
+        from recipes.clip.plan import plan  # type: ignore[assignment]
 
     text = str(plan(scale, arguments.gpu, arguments.gpus))
     place = next(p for p in (out, *out.absolute().parents) if p.exists())
@@ -138,16 +163,34 @@ def _plan(arguments: Any, scale: Any, out: Path) -> str:
 
 
 def _task_line(arguments: Any, scale: Any) -> str:
+    suite = "DCLM's 53" if scale.track == "text" else "DataComp's 40"
     if not (arguments.eval_data or arguments.fetch):
-        return "tasks       the embedded ones; DCLM's 53 with --eval-data DIR or --fetch"
+        return f"tasks       the embedded ones; {suite} with --eval-data DIR or --fetch"
     if arguments.fetch:
-        return "tasks       DCLM's, fetched by URL when they are needed"
-    from evaluation.lm.tasks import load_suite
-
-    tasks = load_suite("dclm").tasks
-    missing = [t.name for t in tasks if not (Path(arguments.eval_data) / t.file).is_file()]
+        return f"tasks       {suite}, fetched by URL when they are needed"
+    there, missing = _found(arguments.eval_data, scale)
     named = f"; missing: {', '.join(missing)}" if missing else ""
-    return f"tasks       {len(tasks) - len(missing)} of DCLM's {len(tasks)} in {arguments.eval_data}{named}"
+    return f"tasks       {there} of {suite} in {arguments.eval_data}{named}"
+
+
+def _found(folder: str, scale: Any) -> tuple[int, list[str]]:
+    """How many of the suite's tasks a folder has files for, and the names of the others."""
+    if scale.track == "text":
+        from evaluation.lm.tasks import load_suite
+
+        tasks = load_suite("dclm").tasks
+        missing = [t.name for t in tasks if not (Path(folder) / t.file).is_file()]
+    else:
+        from evaluation.clip import aggregate
+        from evaluation.clip.sets import SetMissing, open_set
+
+        tasks, missing = aggregate.tasks(), []
+        for task in tasks:
+            try:
+                open_set(task, folder)
+            except SetMissing:
+                missing.append(task.key)
+    return len(tasks) - len(missing), missing
 
 
 def _say(text: str) -> None:

@@ -231,7 +231,9 @@ def _train(arguments: argparse.Namespace) -> None:
         from winnow.jobs import torchrun
 
         if arguments.gpus > 1:
-            torchrun(arguments.gpus, scale, data, arguments.out, train.as_arguments(arguments))
+            torchrun(
+                "recipes.lm.train", arguments.gpus, scale, data, arguments.out, train.as_arguments(arguments)
+            )
         else:
             print(train.run(scale, data, arguments.out, arguments))
     else:

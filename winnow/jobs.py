@@ -69,32 +69,46 @@ def train_text(
     *,
     gpus: int = 1,
     allow_repeat: bool = False,
-) -> dict[str, Any]:
+) -> Path:
     """Train one language model, a line a step; with several GPUs, in as many processes on this machine.
-    Returns its ``result.json``. The seed is part of the folder's name, so that several lie side by side."""
+    Returns its folder: `out` with the seed after it, so that several lie side by side."""
     from recipes.lm.train import train as train_lm
 
     number = seed if seed is not None else scale["train"].get("seed") or 0
     folder = Path(f"{out}-{number}")
     if gpus > 1:
         repeat = ["--allow-repeat"] if allow_repeat else []
-        torchrun(gpus, scale, data, folder, ["--seed", str(number), *repeat])
+        torchrun("recipes.lm.train", gpus, scale, data, folder, ["--seed", str(number), *repeat])
     else:
         train_lm(scale, data, folder, number, allow_repeat=allow_repeat)
-    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return folder
 
 
-def torchrun(processes: int, scale: Any, data: str | Path, out: str | Path, options: list[str]) -> None:
-    """The language-model trainer in so many processes of this machine, one a GPU. RuntimeError when it
-    fails."""
+def train_clip(
+    scale: Any, run_dir: str | Path, out: str | Path, seed: int | None = None, *, gpus: int = 1
+) -> Path:
+    """Train one CLIP model on a run's kept pairs; else as :func:`train_text`."""
+    from recipes.clip.train import train as train_pairs
+
+    folder = Path(f"{out}-{seed or 0}")
+    if gpus > 1:
+        torchrun("recipes.clip.train", gpus, scale, run_dir, folder, ["--seed", str(seed or 0)])
+    else:
+        train_pairs(scale, run_dir, folder, seed or 0)
+    return folder
+
+
+def torchrun(
+    module: str, processes: int, scale: Any, data: str | Path, out: str | Path, options: list[str]
+) -> None:
+    """A trainer in so many processes of this machine, one a GPU. RuntimeError when it fails."""
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     scale_file = out.with_name(out.name + ".scale.yaml")  # a scale may be one that was changed in Python
     scale_file.write_text(json.dumps(scale.to_dict(), indent=1) + "\n", encoding="utf-8")  # JSON is YAML
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
-        "-m", "recipes.lm.train", "--scale", str(scale_file), "--data", str(data), "--out", str(out),
-        *options,
+        "-m", module, "--scale", str(scale_file), "--data", str(data), "--out", str(out), *options,
     ]  # fmt: skip
     code = subprocess.run(command).returncode
     if code:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pools import demo_text
+from pools import demo_image_text, demo_text
 from winnow.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,15 +61,27 @@ def test_one_command_goes_from_the_pool_to_a_leaderboard_row_and_resumes(capsys,
 def test_what_is_needed_is_said(capsys, tmp_path):
     assert main(["benchmark", "lm-tiny", "--out", str(tmp_path)]) == 1
     assert "needs --pool and --recipe" in capsys.readouterr().err
-    assert main(["benchmark", "clip-tiny", "--dry-run"]) == 1
-    assert "image_text" in capsys.readouterr().err
 
 
-def test_make_has_a_target_for_every_scale_of_dclm():
-    done = subprocess.run(["make", "-n", "lm-7b-2x", "POOL=p", "RECIPE=r", "GPUS=8", "DRY=1"],
+@pytest.mark.parametrize("scale", ["lm-7b-2x", "clip-mini", "clip-small", "clip-xlarge"])
+def test_make_has_a_target_for_every_scale(scale):
+    done = subprocess.run(["make", "-n", scale, "POOL=p", "RECIPE=r", "GPUS=8", "DRY=1"],
                           cwd=ROOT, capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert 'winnow benchmark lm-7b-2x --pool "p" --recipe "r" --gpus 8' in done.stdout
+    assert f'winnow benchmark {scale} --pool "p" --recipe "r" --gpus 8' in done.stdout
+
+
+def test_a_dry_run_prints_the_costs_of_datacomps_scale(capsys, tmp_path):
+    pool = demo_image_text.unpack()
+    out = tmp_path / "out"
+    code = main(["benchmark", "clip-small", "--dry-run", "--gpus", "4", "--pool", str(pool), "--recipe",
+                 "image_text/rules", "--out", str(out), "--eval-data", str(tmp_path)])  # fmt: skip
+    said = capsys.readouterr().out
+    assert code == 0 and "3,125 steps x 4,096 pairs = 12,800,000 samples" in said
+    assert "4 x H100" in said and "4 A100 hours" in said and "UNOFFICIAL" not in said
+    assert "8 shards" in said  # of tars: the parquet files beside them hold the same rows
+    assert "0 of DataComp's 40 in" in said and "vtab/pets" in said
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("name, parameters", [("lm-400m-1x", 411_616_256), ("lm-7b-1x", 6_889_410_560)])
