@@ -384,8 +384,13 @@ def table(record: Mapping[str, Any]) -> str:
     if score and score["value"] is not None:
         lines.append(f"{score['name']}: {score['value']:.2f} ± {score['stderr']:.2f}")
     elif score:
-        lines.append(f"{score['name']}: not available, missing {', '.join(score['missing'])}")
+        lines.append(f"{score['name']}: {_missing(score['missing'])}")
     return "\n".join(lines)
+
+
+def _missing(keys: Sequence[str]) -> str:
+    shown = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+    return f"not available, missing {shown}"
 
 
 def averages_table(averages: Mapping[str, Any], corrected: Mapping[str, Any] | None = None) -> list[str]:
@@ -393,9 +398,7 @@ def averages_table(averages: Mapping[str, Any], corrected: Mapping[str, Any] | N
     lines = [f"{'average':12} {'tasks':>5} {'value':>8} {'stderr':>7}  {'95 % interval':18} corrected"]
     for name, average in averages.items():
         if average["value"] is None:
-            lines.append(
-                f"{name:12} {average['tasks']:>5} not available, missing {', '.join(average['missing'])}"
-            )
+            lines.append(f"{name:12} {average['tasks']:>5} {_missing(average['missing'])}")
             continue
         stderr = "" if average["stderr"] is None else f"{average['stderr']:.4f}"
         low, high = average["low"], average["high"]

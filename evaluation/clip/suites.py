@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -200,6 +201,8 @@ class BenchmarkSuite:
         if fetch:
             from evaluation.clip.fetch import fetch as have
 
+            if show or (show is None and sys.stderr.isatty()):
+                print(f"{task.key}: looking whether {task.source} is there whole", file=sys.stderr)
             have(task, data_dir)
         return open_set(task, data_dir)
 
