@@ -18,6 +18,7 @@ from recipes.lm import data
 from recipes.lm.budget import Budget
 from recipes.lm.model import Shape
 from recipes.lm.run_folder import TrainingError
+from recipes.training import ahead as reading
 
 MANIFEST = "manifest.jsonl"
 
@@ -185,20 +186,7 @@ def open_source(
 
 def batches(source: Source, first: int, steps: int, rows: tuple[int, int], ahead: bool) -> Iterator[Batch]:
     """The batches of steps ``first`` to ``steps``. ``ahead``: each is read while the one before is in use."""
-    if not ahead:
-        for step in range(first, steps):
-            yield source.take(step, *rows)
-        return
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(1, "batches") as pool:
-        if first < steps:
-            coming = pool.submit(source.take, first, *rows)
-        for step in range(first, steps):
-            batch = coming.result()
-            if step + 1 < steps:
-                coming = pool.submit(source.take, step + 1, *rows)
-            yield batch
+    yield from reading.ahead((source.take(step, *rows) for step in range(first, steps)), int(ahead))
 
 
 def _same_tokenizer(path: Path, budget: Budget, made_with: str) -> Path:

@@ -8,15 +8,26 @@ from collections import deque
 
 import torch
 
+from recipes.planning import PEAKS
+
 WINDOW = 50  # steps that the speed is averaged over
 
 
 class Pace:
-    """Speed, memory and time left of a run, seen from the process that prints."""
+    """Speed, share of the device's peak, memory and time left of a run, seen from the process that prints.
 
-    def __init__(self, a_step: int, steps: int, device: torch.device) -> None:
-        """``a_step``: how many of what is counted (tokens, samples) a step takes."""
+    The peak is the maker's figure for dense bf16.
+    """
+
+    def __init__(
+        self, a_step: int, steps: int, device: torch.device, size: int = 1, flops: float = 0.0
+    ) -> None:
+        """``a_step``: how many of what is counted (tokens, samples) a step takes, of ``flops`` operations
+        each, on ``size`` devices."""
         self.a_step, self.steps, self.device = a_step, steps, device
+        peak = peak_of(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+        self._peak = peak * size if peak else None
+        self._flops = flops
         self._ends = deque([time.perf_counter()], maxlen=WINDOW + 1)
 
     def tick(self) -> float:
@@ -28,6 +39,15 @@ class Pace:
     @property
     def a_second(self) -> float:
         return self.a_step * (len(self._ends) - 1) / (self._ends[-1] - self._ends[0])
+
+    @property
+    def mfu(self) -> float | None:
+        """Model FLOPs utilisation; none on a device whose peak is not known."""
+        return self.a_second * self._flops / self._peak if self._peak else None
+
+    @property
+    def mfu_in_words(self) -> str:
+        return "–" if self.mfu is None else f"{100 * self.mfu:.1f} %"
 
     @property
     def memory(self) -> int:
@@ -45,6 +65,12 @@ class Pace:
     def left(self, step: int) -> str:
         """The time left after so many steps."""
         return duration((self.steps - step) * self.a_step / self.a_second)
+
+
+def peak_of(name: str) -> float | None:
+    """Dense bf16 FLOP/s of a device by the name that its driver gives; none for one that is not known."""
+    plain = name.upper().replace(" ", "").replace("-", "")
+    return next((peak for key, peak in PEAKS.items() if key.upper() in plain), None)
 
 
 def duration(seconds: float) -> str:
