@@ -240,6 +240,8 @@ def save(model: TwoTower, path: str | Path, extra: Mapping[str, Any] | None = No
     temporary = path / (WEIGHTS + ".tmp")
     save_file(weights, str(temporary))
     temporary.replace(path / WEIGHTS)
+    if "open_clip" in model.spec:
+        open_clip_models.keep_text_files(model.module, model.tokenizer, model.spec["open_clip"], path)
     config = {"format": FORMAT, "model": model.spec, "pixels": model.pixels.to_dict(), **(extra or {})}
     temporary = path / (CONFIG + ".tmp")
     temporary.write_text(json.dumps(config, indent=1) + "\n")
@@ -347,7 +349,14 @@ def _load_published(name: str, tag: str | None, quick_gelu: bool | None) -> TwoT
 
 
 def _filled(model: TwoTower, file: Path, weights: Mapping[str, torch.Tensor] | None = None) -> TwoTower:
-    checkpoints.put_into(model.module, weights or checkpoints.read_weights(file), file)
+    weights = weights or checkpoints.read_weights(file)
+    try:
+        checkpoints.put_into(model.module, weights, file)
+    except ModelError as error:
+        fitting = open_clip_models.that_fit(weights) if "open_clip" in model.spec else []
+        if not fitting:
+            raise
+        raise ModelError(f"{error}. They fit {' or '.join(fitting)}") from None
     model.source = str(file)
     model.module.eval()
     return model

@@ -116,6 +116,18 @@ def tokenizer(config: Mapping[str, Any], folder: Path | None = None) -> Any:
     )
 
 
+def keep_text_files(
+    module: nn.Module, words: Any, name_or_config: str | Mapping[str, Any], folder: Path
+) -> None:
+    """Write what `tokenizer` and `build` read from a folder, where these come from transformers."""
+    text = architecture(name_or_config)["text_cfg"]
+    if text.get("hf_tokenizer_name") and hasattr(words, "save_pretrained"):
+        words.save_pretrained(str(folder))
+    name = text.get("hf_model_name")
+    if name and not Path(name).is_absolute():
+        module.text.config.save_pretrained(str(folder / name))  # type: ignore[union-attr]
+
+
 def image_size(config: Mapping[str, Any]) -> int:
     """Side of the images a configuration takes, in pixels."""
     size = config["vision_cfg"].get("image_size", 224)
@@ -124,6 +136,46 @@ def image_size(config: Mapping[str, Any]) -> int:
             raise ModelError(f"image_size is {list(size)}; only square images are supported")
         size = size[0]
     return size
+
+
+def that_fit(weights: Mapping[str, Any]) -> list[str]:
+    """Names of open_clip's own transformers with the shapes of these weights; to mend a wrong name."""
+    import open_clip
+
+    weights = {name.removeprefix("text."): value for name, value in weights.items()}
+    patches, tokens = weights.get("visual.conv1.weight"), weights.get("token_embedding.weight")
+    if patches is None or patches.ndim != 4 or tokens is None or "visual.proj" not in weights:
+        return []
+
+    def blocks(prefix: str) -> int:
+        return len({name[len(prefix) :].split(".")[0] for name in weights if name.startswith(prefix)})
+
+    found = {
+        "embed_dim": weights["visual.proj"].shape[1],
+        "width": patches.shape[0],
+        "patch": patches.shape[-1],
+        "positions": weights["visual.positional_embedding"].shape[0],
+        "layers": blocks("visual.transformer.resblocks."),
+        "text_width": tokens.shape[1],
+        "text_layers": blocks("transformer.resblocks."),
+    }
+    return [name for name in open_clip.list_models() if _shape(architecture(name)) == found]
+
+
+def _shape(config: Mapping[str, Any]) -> dict[str, int] | None:
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    if vision.get("timm_model_name") or text.get("hf_model_name") or not isinstance(vision["layers"], int):
+        return None
+    patch = vision["patch_size"]
+    return {
+        "embed_dim": config["embed_dim"],
+        "width": vision["width"],
+        "patch": patch,
+        "positions": (image_size(config) // patch) ** 2 + 1,
+        "layers": vision["layers"],
+        "text_width": text.get("width", 512),
+        "text_layers": text.get("layers", 12),
+    }
 
 
 def read_folder(path: Path) -> Folder:
@@ -215,7 +267,10 @@ def _local(name: str, places: list[Path | None], files: tuple[str, ...], what: s
     try:
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(name, local_files_only=True))
+        place = Path(snapshot_download(name, local_files_only=True))
+        if not any((place / file).is_file() for file in files):
+            raise FileNotFoundError(f"{place} has none of {', '.join(files)}")
+        return place
     except Exception as error:  # not installed, not cached, or no name of a hub at all
         raise ModelError(
             f"this model cannot be built without a network: {what}. Put its files into a local folder, or "

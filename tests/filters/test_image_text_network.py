@@ -292,7 +292,42 @@ def test_a_tokenizer_in_the_folder_is_used(model, tmp_path):
     save_file(weights_of(model), tmp_path / "open_clip_model.safetensors")
     found = load(tmp_path)
     assert found.tokenizer(["a red circle"])[0, :4].tolist() == [1, 2, 3, 4]
-    assert found.encode_texts(["a red circle"]).shape == (1, 16)
+    again = load(network.save(found, tmp_path / "again"))
+    for texts in (["a red circle"], ["a circle", "red"]):
+        assert again.encode_texts(texts).shape == (len(texts), 16)
+        np.testing.assert_array_equal(again.encode_texts(texts), found.encode_texts(texts))
+
+
+def test_a_text_tower_of_transformers_is_built_from_the_folder(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    shape = transformers.RobertaConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        vocab_size=49408, max_position_embeddings=20,
+    )  # fmt: skip
+    shape.save_pretrained(tmp_path / "tiny-roberta")
+    text = {"hf_model_name": "tiny-roberta", "context_length": 12, "hf_proj_type": "linear"}
+    config = {**CONFIG, "text_cfg": text}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    with pytest.raises(ModelError, match=r"without a network: its text tower is tiny-roberta"):
+        network.build({"open_clip": config})
+    torch.manual_seed(0)
+    module = open_clip_models.build(config, tmp_path)
+    torch.save(module.state_dict(), tmp_path / "open_clip_pytorch_model.bin")
+    found = load(tmp_path)
+    vectors = found.encode_texts(TEXTS)
+    assert vectors.shape == (3, 16) and np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-6)
+    again = load(network.save(found, tmp_path / "again"))
+    np.testing.assert_array_equal(again.encode_texts(TEXTS), vectors)
+
+
+def test_the_error_of_a_wrong_name_says_which_names_would_fit(tmp_path, model):
+    with torch.device("meta"):
+        weights = network.build({"open_clip": "ViT-B-16"}).module.state_dict()
+    assert open_clip_models.that_fit(weights) == ["ViT-B-16", "ViT-B-16-quickgelu"]
+    assert open_clip_models.that_fit({"visual.proj": torch.zeros(2, 2)}) == []
+    torch.save(weights_of(model), tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=r"another architecture.* They fit winnow-test-vit$"):
+        load({**CONFIG, "embed_dim": 20}, tmp_path / "w.pt")
 
 
 def test_batches_threads_and_iterators_do_not_change_the_features(model):

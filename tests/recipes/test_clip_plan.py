@@ -101,7 +101,7 @@ def test_a_plan_reads_well(capsys):
     assert "about 4.5 TB at 35.2 kB a pair" in said
     assert "3.63 GB for two checkpoints" in said and "5.67e+18 FLOPs" in said
     assert "about 1.5 hours on 8 x H100" in said
-    assert "23,201 images a second keep that up: 816 MB/s and about 49 cores" in said
+    assert "23,202 images a second keep that up: 816 MB/s and about 49 cores" in said
     assert "128,000,000 pairs when nothing is filtered, 4.5 TB of tars" in said
     assert "DataComp reports 40 A100 hours and 9.5e+17 multiply-adds" in said
     assert max(map(len, said.splitlines())) < 180
