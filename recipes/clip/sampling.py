@@ -123,3 +123,141 @@ def _repeats_in(window: np.ndarray, fixed: int) -> list[int]:
     _, first = np.unique(window, return_index=True)
     extra = np.setdiff1d(np.arange(len(window)), first)
     return [int(p) for p in extra if p >= fixed]
+
+
+def exact_counts(weights: np.ndarray, samples: int, seed: int, steps: int | None = None) -> np.ndarray:
+    """How often each row is seen so that weights hold exactly: int64, sum = samples.
+
+    A row of weight w is expected samples · w / Σw times and gets the floor or the ceil of that; over seeds
+    the mean is the expectation (systematic sampling, Madow 1949). weights: float64 ≥ 0. steps: refuse a row
+    that would be seen more often than there are batches, for it may stand in a batch only once.
+    """
+    weights = np.asarray(weights, np.float64)
+    borders = expected_borders(weights, samples)
+    counts = counts_between(borders, seed)
+    if steps is not None and counts.max() > steps:
+        row = int(counts.argmax())
+        share = weights[row] / weights.sum()
+        most = steps / (share * samples)
+        raise SamplingError(
+            f"row {row} has {share:.3g} of the weight: it would be seen {int(counts[row])} times, but there "
+            f"are {steps} batches and a pair stands in a batch only once; lower its weight to {most:.3g} of "
+            "what it is, or keep more pairs"
+        )
+    return counts
+
+
+def expected_borders(weights: np.ndarray, samples: int) -> np.ndarray:
+    """Cumulative expected counts, float64 [n + 1], from 0 to samples. Raises SamplingError without weight."""
+    borders = np.zeros(len(weights) + 1)
+    np.cumsum(weights, out=borders[1:])
+    if not borders[-1] > 0 or not np.isfinite(borders[-1]):
+        raise SamplingError(f"the weights sum to {borders[-1]}; at least one must be above 0, all finite")
+    borders *= samples / borders[-1]
+    borders[-1] = samples
+    return borders
+
+
+def counts_between(borders: np.ndarray, seed: int) -> np.ndarray:
+    """Whole counts between cumulative expectations; the one draw decides where fractions round up."""
+    # away from 0 and 1, so that rounding errors of the sum cannot move an expectation that is whole
+    start = np.random.Generator(np.random.PCG64([seed, 5 << 20])).uniform(1e-6, 1 - 1e-6)
+    return np.diff(np.floor(borders + start)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class ExactCounts:
+    """Batches in which row i stands counts[i] times over all steps, evenly spread, never twice in a batch.
+
+    counts: int64 [rows], sum = steps × batch. Refused where a row is to be seen more often than there are
+    steps; everything else can be dealt.
+    """
+
+    counts: np.ndarray
+    batch: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        total, most = int(self.counts.sum()), int(self.counts.max())
+        if total % self.batch or most > total // self.batch:
+            raise SamplingError(
+                f"row {int(self.counts.argmax())} is to be seen {most} times in "
+                f"{total / self.batch:g} batches; a pair stands in a batch only once: lower its weight, or keep more pairs"
+            )
+
+    def batches(self, steps: int, start: int = 0) -> Iterator[np.ndarray]:
+        """Row numbers int64 [batch] of steps start … steps - 1."""
+        rng = np.random.Generator(np.random.PCG64([self.seed, 6 << 20]))
+        rows = np.repeat(np.arange(len(self.counts)), self.counts)
+        copy = np.arange(len(rows)) - np.repeat(np.cumsum(self.counts) - self.counts, self.counts)
+        phase = rng.random(len(self.counts))
+        # copy j of a row seen c times comes at (j + phase) / c of the run
+        order = rows[np.argsort((copy + phase[rows]) / self.counts[rows], kind="stable")]
+        grid = deal(order.reshape(-1, self.batch), rng)
+        yield from grid[start:steps]
+
+
+def deal(grid: np.ndarray, rng: np.random.Generator, lanes: int = 1) -> np.ndarray:
+    """`grid` (groups [steps, batch]) with places changed so that no group stands twice in a row.
+
+    Few clashes are mended by swaps with other steps (of the same lane, where it can be); many, or a clash
+    that no swap mends, by dealing groups out in turn, which succeeds whenever no group is there more often
+    than there are steps. Raises SamplingError where one is.
+    """
+    order = dealt(grid, rng, lanes)
+    return grid if order is None else grid.reshape(-1)[order]
+
+
+def dealt(grid: np.ndarray, rng: np.random.Generator, lanes: int = 1) -> np.ndarray | None:
+    """What `deal` does, as places in the flattened grid: int64 [steps, batch]; None where nothing clashes."""
+    steps, batch = grid.shape
+    clashes = _clashes(grid)
+    if not len(clashes):
+        return None
+    places = np.arange(grid.size).reshape(grid.shape)
+    if len(clashes) <= grid.size // 8:
+        found = grid.copy()
+        width = batch // lanes
+        if all(_swap_in(found, places, s, p, width, rng) for s, p in clashes.tolist()):
+            return places
+    groups, which = np.unique(grid, return_inverse=True)
+    which = which.reshape(-1)
+    most = int(np.bincount(which).max())
+    if most > steps:
+        raise SamplingError(
+            f"one pair stands {most} times among {steps} batches of {batch} that follow each other, and may "
+            "stand in a batch only once; lower its multiplicity or weight, or keep more pairs"
+        )
+    # copies of a group are neighbours in this order, so that turns put them into different steps
+    rank = rng.permutation(len(groups))[which]
+    turn = np.argsort(rank, kind="stable").reshape(batch, steps).T
+    turn = turn[rng.permutation(steps)]
+    return rng.permuted(turn, axis=1)
+
+
+def _clashes(grid: np.ndarray) -> np.ndarray:
+    """[step, place] of every group that stands earlier in its step: int64 [n, 2]."""
+    order = np.argsort(grid, axis=1, kind="stable")
+    ranked = np.take_along_axis(grid, order, axis=1)
+    step, at = np.nonzero(ranked[:, 1:] == ranked[:, :-1])
+    return np.stack([step, order[step, at + 1]], axis=1)
+
+
+def _swap_in(
+    grid: np.ndarray, places: np.ndarray, step: int, place: int, width: int, rng: np.random.Generator
+) -> bool:
+    """Change one clashing place with one of another step, its own lane first. Whether that could be done."""
+    steps, batch = grid.shape
+    lane = place // width * width
+    near = rng.permutation(steps * width)
+    tries = [(int(k) // width, lane + int(k) % width) for k in near[:TRIES]]
+    far = rng.integers(0, steps * batch, TRIES)
+    tries += [(int(k) // batch, int(k) % batch) for k in far]
+    mine = grid[step, place]
+    for other, at in tries:
+        if other == step or (grid[other] == mine).any() or (grid[step] == grid[other, at]).any():
+            continue
+        for array in (grid, places):
+            array[step, place], array[other, at] = array[other, at], array[step, place]
+        return True
+    return False
