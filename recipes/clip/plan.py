@@ -104,10 +104,10 @@ class TrainingPlan:
             f"budget      {self.steps:,} steps x {self.batch:,} pairs = {self.samples:,} samples",
             f"data read   about {planning.size(self.bytes_read)} at {BYTES_A_PAIR / 1e3:.1f} kB a pair",
             f"disk        {planning.size(2 * self.checkpoint_bytes)} for two checkpoints while one replaces "
-            "the other",
+            f"the other, {self.checkpoints} times",
             f"compute     {self.flops:.2e} FLOPs",
             f"time        about {planning.duration(self.hours)} on {self.gpus} x {self.device} "
-            f"({planning.peak(self.device) / 1e12:,.0f} TFLOP/s each, {MFU:.0%} of it used)",
+            f"({planning.peak(self.device) / 1e12:,.0f} TFLOP/s each in bf16, {MFU:.0%} of it used)",
         ]
         if self.hours > 1 / 60:  # below, the loader's start takes longer than the training
             lines.append(
@@ -130,22 +130,21 @@ class TrainingPlan:
 def plan(scale: str | Path | scales.Scale, device: str = "H100", gpus: int = 1) -> TrainingPlan:
     """The plan of an image-text scale on so many devices. ScaleError for a scale of another track, ValueError
     for a device that `planning.PEAKS` does not have or for a budget that is no whole number of steps."""
-    from recipes.clip.sampling import steps_of
+    from recipes.clip.settings import Settings
 
     scale = scales.load(scale)
     if scale.track != "image_text":
         raise scales.ScaleError(f"scale {scale.name!r} is of track {scale.track!r}, not image_text")
     planning.peak(device)
-    values = scale.to_dict()
-    train = values["train"]
+    values, train = scale.to_dict(), scale.section("train", Settings)
     return TrainingPlan(
         scale.name,
         scale.hash,
         scales.is_official(scale),
         model_shape(values["model"], values.get("pixels")),
-        steps_of(train["samples"], train["batch"]),
-        train["batch"],
-        train.get("checkpoints", 0),
+        train.steps,
+        train.batch,
+        train.checkpoints,
         device,
         gpus,
         planning.published(scale.name),

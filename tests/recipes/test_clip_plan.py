@@ -9,6 +9,7 @@ from recipes import planning
 from recipes import scale as scales
 from recipes.clip.plan import MFU, TrainingPlan, model_shape, plan
 from recipes.clip.sampling import SamplingError
+from recipes.clip.settings import Settings
 
 # name: model, steps, batch, lr, warm-up, beta2 (DataComp's scale_configs and tables 1, 13, 14)
 DATACOMP = {
@@ -53,6 +54,22 @@ def test_datacomps_scales_value_by_value(name):
     }
     assert abs(steps * batch / NOMINAL[name] - 1) < 1e-5
     assert (steps * batch == NOMINAL[name]) == (name != "clip-xlarge")
+
+
+@pytest.mark.parametrize(
+    "name, digest",
+    [
+        ("clip-mini", "3ff0e91f681a5ab6"),
+        ("clip-small", "f1e34874acaa3541"),
+        ("clip-medium", "58a61dd5efb6d70e"),
+        ("clip-large", "681c194061bb86a1"),
+        ("clip-xlarge", "a0ea9e0a07559704"),
+    ],
+)
+def test_an_official_scale_never_changes_by_itself(name, digest):
+    scale = scales.load(name)
+    assert scale.hash == digest and scales.is_official(scale)
+    assert scale.section("train", Settings).steps == plan(scale).steps
 
 
 @pytest.mark.parametrize("name", [*DATACOMP, "clip-mini"])
