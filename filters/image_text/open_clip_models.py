@@ -212,7 +212,6 @@ def fetch(name: str, tag: str | None, quick_gelu: bool | None = None) -> Publish
     if name.startswith(HUB):
         if quick_gelu is not None:
             raise ModelError(f"{name}: its own configuration says which GELU it has; leave quick_gelu out")
-        config = open_clip.get_model_config(name)
         settings = {}
     else:
         config = architecture(name)
@@ -231,7 +230,9 @@ def fetch(name: str, tag: str | None, quick_gelu: bool | None = None) -> Publish
             warnings.filterwarnings("ignore", "QuickGELU mismatch")
             module = open_clip.create_model(name, tag, require_pretrained=True, **settings)
         words = open_clip.get_tokenizer(name)
-    except (RuntimeError, OSError) as error:
+        if name.startswith(HUB):
+            config = open_clip.get_model_config(name)
+    except (RuntimeError, OSError, ValueError) as error:
         raise ModelError(f"{name} {tag or ''}: could not be fetched ({error})") from error
     return Published(module, words, config, open_clip.get_model_preprocess_cfg(module))
 

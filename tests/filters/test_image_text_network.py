@@ -298,6 +298,32 @@ def test_a_tokenizer_in_the_folder_is_used(model, tmp_path):
         np.testing.assert_array_equal(again.encode_texts(texts), found.encode_texts(texts))
 
 
+def test_a_model_on_the_hub(model, tmp_path, monkeypatch):
+    (tmp_path / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {"mean": [0.5, 0.5, 0.5]}})
+    )
+    save_file(weights_of(model), tmp_path / "open_clip_model.safetensors")
+
+    def local(name, filename="open_clip_model.safetensors", **_):
+        assert name == "somebody/some-model"
+        return str(tmp_path / filename)
+
+    monkeypatch.setattr(open_clip.factory, "download_pretrained_from_hf", local)
+    found = load("hf-hub:somebody/some-model")
+    assert found.pixels.mean == (0.5, 0.5, 0.5) and found.source == "hf-hub:somebody/some-model"
+    np.testing.assert_array_equal(found.encode_texts(TEXTS), model.encode_texts(TEXTS))
+    same(load(network.save(found, tmp_path / "again")), found)
+    with pytest.raises(ModelError, match="leave quick_gelu out"):
+        load("hf-hub:somebody/some-model", quick_gelu=True)
+
+    def offline(*_, **__):
+        raise OSError("no route to the hub")
+
+    monkeypatch.setattr(open_clip.factory, "download_pretrained_from_hf", offline)
+    with pytest.raises(ModelError, match=r"some-model.*could not be fetched.*no route"):
+        load("hf-hub:somebody/some-model")
+
+
 def test_a_text_tower_of_transformers_is_built_from_the_folder(tmp_path):
     transformers = pytest.importorskip("transformers")
     shape = transformers.RobertaConfig(
