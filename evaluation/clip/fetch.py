@@ -22,11 +22,12 @@ from pathlib import Path
 
 from evaluation.clip import aggregate, hub
 from evaluation.clip.aggregate import BenchmarkTask
-from evaluation.clip.examples import SetMissing
+from evaluation.clip.examples import SetError, SetMissing
 from evaluation.clip.hub_table import SUFFIXES
 from evaluation.clip.layouts import home
 from evaluation.clip.set_files import MANIFEST, HubFile, HubManifest
-from evaluation.clip.wds_set import CLASSES, TEMPLATES
+from evaluation.clip.sets import open_set
+from evaluation.clip.wds_set import CLASSES, TEMPLATES, WdsSet
 from pools.fetch import FetchFailed, Item, Policy, Progress, fetch_all
 from pools.fetch_manifest import Fetched, Manifest, sha256_of
 from pools.public_http import FetchError
@@ -54,15 +55,25 @@ def fetch(
     """The folder of a task's set below ``data_dir``, every file of it fetched and checked.
 
     revision: branch, tag or commit; default: the commit that the folder's manifest names, else ``main``.
-    Nothing is asked of the network when the manifest's files are all there. NotFetched says why and what
-    to do; OSError when it cannot be written.
+    Nothing is asked of the network when the manifest's files are all there, nor when the set lies below
+    ``data_dir`` in a folder of another custom, which is left as it is. One that was put there by hand is
+    checked against the hub, if that answers. NotFetched says why and what to do; OSError when it cannot be
+    written.
     """
     policy = policy or Policy()
     folder = home(task, data_dir)
+    there = _there(task, data_dir) if revision is None else None
+    if there not in (None, folder):
+        return there
     try:
         manifest = HubManifest.read(folder)
         if manifest is None or revision not in (None, manifest.revision):
-            manifest = _listed(task, revision or "main", policy)
+            try:
+                manifest = _listed(task, revision or "main", policy)
+            except FetchError:
+                if there is None:
+                    raise
+                return there
             folder.mkdir(parents=True, exist_ok=True)
             _write(folder / MANIFEST, manifest.to_json())
         missing = _missing(manifest, folder)
@@ -80,6 +91,17 @@ def fetch(
     except ValueError as error:
         raise NotFetched("refused", f"{task.key}: {error}") from error
     return folder
+
+
+def _there(task: BenchmarkTask, data_dir: str | Path) -> Path | None:
+    """The folder of a set that opens, whoever put it there."""
+    try:
+        data = open_set(task, data_dir)
+        if isinstance(data, WdsSet):
+            _ = data.shards
+        return data.directory
+    except SetError:
+        return None
 
 
 def needed(task: BenchmarkTask, files: Sequence[HubFile]) -> list[HubFile]:

@@ -123,6 +123,27 @@ def test_a_changed_file_is_fetched_again_and_one_put_there_by_hand_is_taken(web,
     assert resolve(pets, "test/0.tar") not in asked and resolve(pets, "test/1.tar") in asked
 
 
+def test_a_set_in_a_folder_of_another_custom_is_left_as_it_is(web, pets, tmp_path):
+    (tmp_path / "original" / "wds_vtab-pets_test").rename(tmp_path / "original" / "pets")
+    before = read(tmp_path)
+    assert fetch(pets, tmp_path / "original", policy=QUICK) == tmp_path / "original" / "pets"
+    assert web.log == [] and read(tmp_path) == before
+
+
+def test_a_set_put_there_by_hand_is_checked_if_the_hub_answers(web, pets, tmp_path):
+    tar = tmp_path / "original" / "wds_vtab-pets_test" / "test" / "1.tar"
+    good = tar.read_bytes()
+    tar.write_bytes(good[:-600])
+    listing = f"/api/datasets/{pets.source}/revision/main"
+    web.trouble[listing] = [status(500)] * 4
+    assert fetch(pets, tmp_path / "original", policy=QUICK) == tar.parents[1] and len(web.gets(listing)) == 4
+    assert not (tar.parents[1] / MANIFEST).exists()
+    fetch(pets, tmp_path / "original", policy=QUICK)
+    assert tar.read_bytes() == good and [p for _, p, _ in web.log if "/resolve/" in p] == [
+        resolve(pets, "test/1.tar")
+    ]
+
+
 def test_throttling_faults_and_cuts_are_got_over_by_range(web, pets, tmp_path):
     tar, names = resolve(pets, "test/0.tar"), resolve(pets, "classnames.txt")
     web.trouble[tar] = [status(429, {"Retry-After": "0"}), cut(1000), status(503)]
