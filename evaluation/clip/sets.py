@@ -38,8 +38,8 @@ def open_set(task: BenchmarkTask, data_dir: str | Path) -> WdsSet | FaceSet | Re
 
 
 def demo_sets(split: str = "evaluation") -> dict[str, TableSet]:
-    """The set of the task list "demo": the embedded evaluation pictures. split "validation" is the one that
-    settings are fixed on; its concepts and those of "evaluation" do not meet."""
-    from pools import demo_image_text
+    """The sets of the task list "demo" (``embedded.sets``). split "validation" is the one that settings are
+    fixed on; its concepts and those of "evaluation" do not meet."""
+    from evaluation.clip import embedded
 
-    return {"demo": TableSet("demo", demo_image_text.evaluation(split))}
+    return embedded.sets(split)

@@ -15,15 +15,15 @@ import pytest
 import yaml
 from PIL import Image
 
-from evaluation.clip import associations, embedded, metric_families
+from evaluation.clip import associations, embedded, metric_families, run
 from evaluation.clip.associations import Instance
 from evaluation.clip.tasks import DATA, WINOGAVIL_METRICS, Task, TaskError, TaskList, load_tasks
+from filters.image_text import network
 from pools import demo_image_text
 from pools.image_text import render
 
 SPLITS = ("evaluation", "validation")
 README = DATA / "README.md"
-LISTED = "demo_next" if (DATA / "demo_next.yaml").is_file() else "demo"
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def sets():
 
 @pytest.fixture(scope="module")
 def tasks() -> dict[str, Task]:
-    return {task.key: task for task in load_tasks(LISTED).tasks}
+    return {task.key: task for task in load_tasks("demo").tasks}
 
 
 @pytest.fixture(scope="module")
@@ -183,11 +183,48 @@ def test_fixed_class_lists_fit_both_splits_and_say_nothing_about_either(sets, ta
 
 
 def test_the_score_is_what_it_was(tasks):
-    listed = load_tasks(LISTED)
+    listed = load_tasks("demo")
     assert listed.score_name == "zero-shot score"
     assert listed.score == (
         "names_acc5", "subgroups_mean_per_class1", "flags_acc5", "retrieval_mean_recall10",
     )  # fmt: skip
+
+
+# What the four results are made from, since the first release; templates joined by "|"
+SCORED = {
+    "names": ("emoji", "name", None, "{c}|{c} emoji|a picture of a {c}|an illustration of a {c}|{c} icon"),
+    "subgroups": ("emoji", "subgroup", "name", "{c}|{c} emoji|a picture of a {c}"),
+    "flags": ("flag", "name", None, "flag of {c}|{c} flag|the national flag of {c}|{c}"),
+    "retrieval": ("emoji", "captions", None, "{c}"),
+}
+
+
+def test_what_the_score_is_made_from_is_what_it_was(tasks):
+    for key, (rows, column, members, templates) in SCORED.items():
+        task = tasks[key]
+        assert (task.set, task.where, task.chance) == ("demo", {"task": rows}, None)
+        assert (task.caption if task.kind == "retrieval" else task.label) == column
+        assert (task.members, "|".join(task.templates)) == (members, templates)
+
+
+def test_every_task_runs_on_a_cpu_and_the_score_needs_only_its_four(sets):
+    model = network.build({"small": {}}, seed=1)
+    result = run.evaluate(model, "demo", sets=sets["evaluation"], strict=True)
+    listed = load_tasks("demo")
+    assert list(result["tasks"]) == [f"{t.key}_{m}" for t in listed.tasks for m in t.metrics]
+    for name, entry in result["tasks"].items():
+        assert 0 <= entry["value"] <= 1 and 0 < entry["chance"] <= 0.5, name
+        assert entry["stderr"] is not None and entry["n"] >= 175, name
+    assert [k for k, entry in result["tasks"].items() if entry["in_score"]] == list(listed.score)
+    four = {key.rsplit("_", 1)[0].removesuffix("_mean").removesuffix("_mean_per") for key in listed.score}
+    assert four == set(SCORED)
+    alone = TaskList("demo", tuple(t for t in listed.tasks if t.key in four), listed.score, listed.score_name)
+    assert run.evaluate(model, alone, sets=sets["evaluation"], strict=True)["score"] == result["score"]
+    # a chance of its own for every number of candidates
+    slices = [
+        result["tasks"][f"associations_{m}"]["chance"] for m in ("jaccard_score_10-12", "jaccard_score_5-6")
+    ]
+    assert slices == pytest.approx([0.2182, 0.3481], abs=1e-4)
 
 
 def test_every_family_of_datacomps_tasks_is_there(tasks):
