@@ -54,7 +54,7 @@ UNKNOWN_SIZE = 10_000
 
 def evaluate(
     model: Any,
-    tasks: str | Path | TaskList = "demo",
+    tasks: str | Path | TaskList | TableSuite | BenchmarkSuite = "demo",
     out: str | Path | None = None,
     *,
     pretrained: str | Path | None = None,
@@ -83,7 +83,7 @@ def evaluate(
     model: a model directory, the folder of a training run, what else ``filters.image_text.network.load``
     takes (open_clip's names with ``pretrained``: a tag or a checkpoint file), or a loaded ``TwoTower``.
     tasks: "demo" or another list of evaluation/data/clip, its YAML, "datacomp" (40 tasks, sets below
-    ``data_dir``; ``fetch``: have what is missing from the hub), or the folder of one set.
+    ``data_dir``; ``fetch``: have what is missing from the hub), the folder of one set, or one of ``suites``.
     only: keys (or display names) of the tasks to run. sets: name → set, instead of the embedded ones.
     cache: folder where finished tasks are kept and looked up, so that a run that was killed goes on.
     device, workers: see ``devices.places``; threads: of each process, None = one on a CPU (so that every
@@ -243,6 +243,8 @@ def _ask(
             raise TaskError(f"task {question.key}, set {question.data}: {error}") from error
 
     found = answers(question.images, question.texts)
+    if question.metric is not None and question.metric not in found.measures:
+        raise TaskError(f"task {question.key}: its set gives no {question.metric}")
     corrected = found.corrected
     if question.mended is not None and question.metric is not None:
         mended = answers(replace(question.images, precision=question.mended.precision), question.mended)

@@ -237,8 +237,6 @@ def _entry(task: BenchmarkTask, outcome: Outcome) -> dict[str, Any]:
     answers = outcome.answers
     entry: dict[str, Any] = {"title": task.name, "kind": task.kind, "group": task.group}
     if task.metric is not None:
-        if task.metric not in answers.measures:
-            raise TaskError(f"task {task.key}: its set gives no {task.metric}")
         entry |= {
             "metric": task.metric,
             **figure(answers.measures[task.metric]),
@@ -269,8 +267,11 @@ def score(name: str, value: float | None, stderr: float | None, missing: Sequenc
     return {**found, "missing": list(missing)} if missing else found
 
 
-def suite(tasks: str | Path | TaskList) -> TableSuite | BenchmarkSuite:
-    """By name ("demo", "datacomp"), YAML file, or folder of one set. TaskError for what is none of these."""
+def suite(tasks: str | Path | TaskList | TableSuite | BenchmarkSuite) -> TableSuite | BenchmarkSuite:
+    """By name ("demo", "datacomp"), YAML file, or folder of one set; a task list or suite is taken as it is.
+    TaskError for what is none of these."""
+    if isinstance(tasks, TableSuite | BenchmarkSuite):
+        return tasks
     if isinstance(tasks, TaskList):
         return TableSuite(tasks)
     if str(tasks) == BENCHMARK:
