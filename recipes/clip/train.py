@@ -1,96 +1,68 @@
-"""Train a CLIP model on filtered shards under a fixed budget: `train(scale, shards, out)`.
+"""Train a CLIP model of a scale with an exact budget on filtered pairs.
 
-The same loop trains the small CPU model and open_clip's models. Steps = samples / batch, exactly. The order
-of pairs and the augmentation are functions of (rows, seed, step): a killed run resumes with the same losses.
+    python -m recipes.clip.train --scale clip-tiny --data out/data --out models/rules-0 --seed 0
+    torchrun --nproc-per-node 8 -m recipes.clip.train --scale clip-medium --data shards/ --out models/rules
+    python -m recipes.clip.train --on ray --processes 16 --scale clip-large --data shards/ --out models/rules
+
+The same loop trains the small CPU model and open_clip's models. Steps = samples / batch, exactly, whatever
+the data, the machine, the number of processes, micro-batches and loader workers, or the number of times the
+run was stopped. What is seen at a step is a function of (data, scale, seed, step). On one CPU thread the
+result is the same to the last bit each time, and a run that was killed goes on from its last checkpoint with
+the losses it would have had.
+
+What a run leaves in its folder: see ``recipes.clip.run_folder``.
 """
 
 from __future__ import annotations
 
-import io
+import argparse
 import json
-import math
+import os
+import shutil
 import sys
 import time
-from dataclasses import asdict, dataclass
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
-from curation import storage
 from recipes import scale as scales
-from recipes.clip.data import Pairs, load_pairs
-from recipes.clip.model import TwoTower, build, clamp_logit_scale, clip_loss, parameter_groups, save
-from recipes.clip.sampling import ExactEpochs, steps_of
+from recipes.clip.run_folder import MODEL, RESULT, TrainResult, begin, stop_on_bad_batch
+from recipes.clip.settings import Settings, check_precision, learning_rate
 from recipes.scale import Scale
+from recipes.training.run_folder import LOG, PAGE, TrainingError, truncated_log, write_json
 
-CHECKPOINT, LOG, RESULT = "checkpoint.pt", "log.jsonl", "train.json"
+if TYPE_CHECKING:
+    from recipes.clip.engine import Engine
+    from recipes.clip.stream import Batch
+    from recipes.training.world import World
 
+__all__ = ["Machine", "Settings", "TrainResult", "TrainingError", "learning_rate", "train"]
 
-class TrainingError(RuntimeError):
-    """Training cannot start or go on; the message says at which step and why."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The `train` section of a scale. lr: peak, after `warmup` linear steps, then cosine to 0 over all steps.
-
-    shift: random roll of each batch by up to that many pixels; crop: smallest side of a random crop, as a
-    share (DataComp: .9); precision: "fp32" or "bf16" (autocast).
-    """
-
-    samples: int
-    batch: int
-    lr: float
-    warmup: int
-    weight_decay: float = 0.2
-    beta1: float = 0.9
-    beta2: float = 0.98
-    eps: float = 1e-6
-    max_logit_scale: float = 100.0
-    shift: int = 0
-    crop: float = 1.0
-    grad_clip: float | None = None
-    precision: str = "fp32"
-
-    def __post_init__(self) -> None:
-        if self.precision not in ("fp32", "bf16"):
-            raise TrainingError(f'precision is "{self.precision}"; use "fp32" or "bf16"')
-        if not 0 < self.crop <= 1:
-            raise TrainingError(
-                f"crop is {self.crop}; it is the smallest side of a crop, above 0 and up to 1"
-            )
+AHEAD = 2  # batches that are read while one is in use, beside a GPU
 
 
 @dataclass(frozen=True)
-class TrainResult:
-    """What one run left. model: directory for `filters.image_text.network.load`; rows: pairs with
-    multiplicity; epochs: samples / rows; final_loss: mean over the last twentieth of the steps; seconds: of
-    training alone."""
+class Machine:
+    """How a run is carried out. Nothing here changes the maths of a scale, but for `precision`."""
 
-    model: Path
-    scale: str
-    scale_hash: str
-    seed: int
-    rows: int
-    distinct_rows: int
-    steps: int
-    samples: int
-    epochs: float
-    final_loss: float
-    seconds: float
-    data: str
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "model": self.model.name}
-
-
-def learning_rate(step: int, settings: Settings, steps: int) -> float:
-    """Linear warm-up to the peak, then half a cosine down to 0 at the last step (step counts from 0)."""
-    if step < settings.warmup:
-        return settings.lr * (step + 1) / settings.warmup
-    return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - settings.warmup) / (steps - settings.warmup)))
+    device: str | None = None
+    """`cpu` or `cuda`; default: a GPU where there is one."""
+    threads: int | None = None
+    """CPU threads; default 1 on a CPU (only one repeats to the last bit), torch's own choice beside a GPU."""
+    micro_batch: int | None = None
+    """Pairs at a time; a process goes through its share of a batch in so many, twice, and the gradient is
+    still that of the whole batch. Default: the share at once."""
+    checkpoint_activations: bool = False
+    """Keep few activations and compute the others again (open_clip's grad checkpointing)."""
+    precision: str | None = None
+    """`fp32` or `bf16`; default: the scale's. DataComp leaves it open; the result says which was used."""
+    workers: int = 0
+    """Processes that decode images, for each training process; no influence on what is seen."""
+    compile: bool = False
+    """torch.compile of both towers."""
 
 
 def train(
@@ -100,219 +72,426 @@ def train(
     seed: int = 0,
     *,
     quiet: bool = False,
-    checkpoint_every: int = 100,
-    threads: int | None = 1,
-    device: str = "cpu",
+    print_every: int = 1,
+    checkpoint_every: int | None = None,
+    checkpoint_minutes: float = 30.0,
+    restart: bool = False,
+    subset: Any = None,
+    weights: Any = None,
+    threads: int | None = None,
+    device: str | None = None,
+    machine: Machine | None = None,
+    on_step: Callable[[dict[str, Any]], None] | None = None,
 ) -> TrainResult:
-    """Train the model of `scale` on `shards` and write out/model, out/log.jsonl and out/train.json.
+    """Train the model of `scale` on `shards`; goes on where an earlier attempt stopped.
 
-    shards: folder or files (WebDataset tars, parquet), a table, or `Pairs` loaded before. Called again, a
-    finished run is returned as it is and an unfinished one goes on from its last checkpoint (every
-    `checkpoint_every` steps; 0: none); a folder that belongs to another scale, seed or data set is refused.
-    threads: of this process while training (CPU results depend on it in the last bits); None leaves it.
+    shards, subset, weights: as `recipes.clip.stream.open_source` takes them (folder or files of WebDataset
+    tars or parquet, a table, or Pairs; ids to keep; how often each is drawn). seed: of the initial weights,
+    the order and the views. quiet: no console; print_every: every n-th step. checkpoint_every: steps
+    (default: the scale's number of checkpoints, evenly spread; 0: none), and there is one whenever the last
+    is `checkpoint_minutes` old; neither has any influence on the result. restart: forget what `out` holds.
+    threads, device: of `machine`, given apart. on_step gets each step's log record. Under `torchrun` every
+    process calls this.
+
+    Raises TrainingError when `out` holds another run, when the processes cannot share a batch, or on a loss
+    that is not finite (the pairs of the batch are then in `bad_batch.json`); SamplingError when samples are
+    no multiple of the batch; DataError when the data cannot be read.
     """
     scale = scales.load(scale)
-    settings = scale.section("train", Settings)
-    steps = steps_of(settings.samples, settings.batch)
-    values = scale.to_dict()
-    model = build(values["model"], values.get("pixels"), seed)
-    pairs = load_pairs(shards, model.pixels)
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    identity = {"scale_hash": scale.hash, "seed": seed, "data": pairs.fingerprint}
-    if (out / RESULT).is_file():
-        return _finished(out, identity)
-    before = torch.get_num_threads()
-    if threads:
-        torch.set_num_threads(threads)
-    try:
-        loss, seconds = _loop(model, pairs, settings, steps, out, identity, quiet, checkpoint_every, device)
-    finally:
-        torch.set_num_threads(before)
-    save(model, out / "model", {"scale": scale.to_dict(), "scale_hash": scale.hash, "seed": seed})
-    result = TrainResult(
-        model=out / "model",
-        scale=scale.name,
-        rows=pairs.rows,
-        distinct_rows=len(pairs),
-        steps=steps,
-        samples=settings.samples,
-        epochs=settings.samples / pairs.rows,
-        final_loss=loss,
-        seconds=seconds,
-        **identity,
-    )
-    storage.write_bytes(str(out / RESULT), json.dumps(result.to_dict(), indent=1).encode() + b"\n")
-    (out / CHECKPOINT).unlink(missing_ok=True)
-    return result
+    if scale.track != "image_text":
+        raise TrainingError(f"scale {scale.name!r} is of track {scale.track!r}; this trainer does image_text")
+    machine = machine or Machine()
+    from recipes.training.world import cpu_threads, join
+    from recipes.training.world import device as device_named
+
+    where = device_named(device or machine.device)
+    with cpu_threads(threads or machine.threads, where.type == "cpu"), join(where) as world, _own_random():
+        run = _Run(scale, shards, Path(out), seed, machine, world, subset, weights)
+        every = 0 if quiet else print_every
+        return run.go(every, checkpoint_every, checkpoint_minutes, restart, on_step)
 
 
-def _loop(
-    model: TwoTower,
-    pairs: Pairs,
-    settings: Settings,
-    steps: int,
-    out: Path,
-    identity: dict[str, Any],
-    quiet: bool,
-    checkpoint_every: int,
-    device: str,
-) -> tuple[float, float]:
-    module = model.module.to(device)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(module, settings.weight_decay),
-        lr=settings.lr,
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.eps,
-        fused=True,
-    )
-    start, spent = 0, 0.0
-    if (out / CHECKPOINT).is_file():
-        start, spent = _restore(out / CHECKPOINT, module, optimizer, identity)
-    losses = _cut_log(out / LOG, start)
-    tokens = model.tokenizer(pairs.captions)
-    order = ExactEpochs(pairs.repeats, settings.batch, identity["seed"])
-    module.train()
-    began = time.perf_counter() - spent
-    with open(out / LOG, "a", encoding="utf-8") as log:
-        for step, rows in enumerate(order.batches(steps, start), start):
-            tick = time.perf_counter()
-            lr = learning_rate(step, settings, steps)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            images = model.pixels.normalise(
-                torch.from_numpy(augment(pairs.pixels[rows], settings, identity["seed"], step)).to(device)
-            )
-            texts = tokens[torch.from_numpy(rows)].to(device)
-            waited = time.perf_counter() - tick
-            with torch.autocast(device, torch.bfloat16, enabled=settings.precision == "bf16"):
-                loss = clip_loss(
-                    module.encode_image(images, normalize=True),
-                    module.encode_text(texts, normalize=True),
-                    module.logit_scale.exp(),
-                )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if settings.grad_clip is not None:
-                torch.nn.utils.clip_grad_norm_(module.parameters(), settings.grad_clip)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise TrainingError(
-                    f"loss is {value} at step {step + 1} of {steps} (lr {lr:.3g}); lower lr or lengthen "
-                    f"warmup. The last checkpoint is kept in {out}"
-                )
-            optimizer.step()
-            clamp_logit_scale(module, settings.max_logit_scale)
-            losses.append(value)
-            took = time.perf_counter() - tick
-            _report(
-                log, step, steps, settings, value, lr, module.logit_scale.exp().item(), took, waited, quiet
-            )
-            if checkpoint_every and (step + 1) % checkpoint_every == 0 and step + 1 < steps:
-                log.flush()
-                _checkpoint(
-                    out / CHECKPOINT, module, optimizer, identity, step + 1, time.perf_counter() - began
-                )
-    last = losses[-max(1, steps // 20) :]
-    return float(np.mean(last)), time.perf_counter() - began
+class _Run:
+    """One run, seen from one of its processes."""
 
+    def __init__(
+        self,
+        scale: Scale,
+        data: Any,
+        out: Path,
+        seed: int,
+        machine: Machine,
+        world: World,
+        subset: Any,
+        weights: Any,
+    ) -> None:
+        from recipes.clip.model import build
+        from recipes.clip.stream import open_source
 
-def augment(pixels: np.ndarray, settings: Settings, seed: int, step: int) -> np.ndarray:
-    """Random roll and crop of a batch, uint8 [n, s, s, 3] → same shape; a function of (seed, step) only."""
-    if settings.shift == 0 and settings.crop == 1:
-        return np.ascontiguousarray(pixels)
-    rng = np.random.Generator(np.random.PCG64([seed, 1 << 20, step]))
-    if settings.shift:
-        down, right = rng.integers(-settings.shift, settings.shift + 1, 2)
-        pixels = np.roll(pixels, (down, right), axis=(1, 2))
-    if settings.crop < 1:
-        pixels = _random_crop(pixels, settings.crop, rng)
-    return np.ascontiguousarray(pixels)
-
-
-def _random_crop(pixels: np.ndarray, smallest: float, rng: np.random.Generator) -> np.ndarray:
-    """Per image a square crop whose side is smallest..1 of the whole, scaled back (bicubic)."""
-    from PIL import Image
-
-    size = pixels.shape[1]
-    out = np.empty_like(pixels)
-    for i, (share, x, y) in enumerate(rng.random((len(pixels), 3))):
-        side = size * (smallest + (1 - smallest) * share)
-        left, top = x * (size - side), y * (size - side)
-        box = (left, top, left + side, top + side)
-        out[i] = np.asarray(
-            Image.fromarray(pixels[i]).resize((size, size), Image.Resampling.BICUBIC, box=box)
+        self.scale, self.out, self.seed, self.machine, self.world = scale, out, seed, machine, world
+        self.settings = scale.section("train", Settings)
+        self.precision = machine.precision or self.settings.precision
+        check_precision(self.precision)
+        self.steps = self.settings.steps
+        self.share = world.rows(self.settings.batch, "pairs")
+        values = scale.to_dict()
+        self.model = build(values["model"], values.get("pixels"), seed)
+        self.source = open_source(
+            data,
+            self.model.pixels,
+            self.model.tokenizer,
+            self.settings,
+            seed,
+            subset=subset,
+            weights=weights,
+            workers=machine.workers,
         )
-    return out
+        self.identity = {
+            "scale_hash": scale.hash,
+            "seed": seed,
+            "data": self.source.fingerprint,
+            "precision": self.precision,
+        }
 
+    def go(
+        self,
+        print_every: int,
+        checkpoint_every: int | None,
+        checkpoint_minutes: float,
+        restart: bool,
+        on_step: Callable[[dict[str, Any]], None] | None,
+    ) -> TrainResult:
+        out, world, settings, steps = self.out, self.world, self.settings, self.steps
+        finished = world.on_main(lambda: self._claim(restart))
+        if finished:
+            return finished
+        engine = self._engine()
+        first, spent = self._resume(engine)
+        last = max(1, steps // 20)
+        tail = deque(
+            world.on_main(lambda: [r["loss"] for r in truncated_log(out / LOG, first)][-last:]), last
+        )
+        if checkpoint_every is None:
+            checkpoint_every = max(1, steps // settings.checkpoints)
+        meter = self._meter()
+        if print_every and world.main:
+            print(self._title(first), file=sys.stderr, flush=True)
+        start = saved = time.perf_counter()
+        with open(out / LOG, "a", 1, encoding="utf-8") if world.main else nullcontext() as log:
+            for batch, waited in _timed(self._batches(first)):
+                step = batch.step
+                lr = learning_rate(step, settings, steps)
+                late = time.perf_counter() - saved > 60 * checkpoint_minutes
+                done = engine.step(step, batch.pixels, batch.tokens, lr, late)
+                if not done.finite:
+                    ids = [i for part in world.gather(batch.ids) for i in part]
+                    at = (step, lr, done.loss, done.grad_norm, ids)
+                    world.on_main(lambda at=at: stop_on_bad_batch(out, *at))
+                tail.append(done.loss)
+                took = meter.tick()
+                if world.main:
+                    record = self._record(step, lr, done, engine, took, waited, meter)
+                    log.write(json.dumps(record) + "\n")
+                    if on_step:
+                        on_step(record)
+                    if print_every and ((step + 1) % print_every == 0 or step + 1 == steps):
+                        print(meter.line(record), file=sys.stderr, flush=True)
+                due = checkpoint_every and ((step + 1) % checkpoint_every == 0 or done.late)
+                if due and step + 1 < steps:
+                    if world.main:
+                        log.flush()
+                        os.fsync(log.fileno())
+                    saved = time.perf_counter()
+                    self._save(engine, batch, spent + saved - start)
+        return self._finish(engine, sum(tail) / len(tail), spent + time.perf_counter() - start)
 
-def _report(
-    log: Any,
-    step: int,
-    steps: int,
-    settings: Settings,
-    loss: float,
-    lr: float,
-    scale: float,
-    took: float,
-    waited: float,
-    quiet: bool,
-) -> None:
-    line = {
-        "step": step + 1,
-        "samples": (step + 1) * settings.batch,
-        "loss": loss,
-        "lr": lr,
-        "logit_scale": round(scale, 3),
-        "samples_per_second": round(settings.batch / took, 1),
-        "data_wait": round(waited / took, 3),
-    }
-    log.write(json.dumps(line) + "\n")
-    if not quiet:
-        print(
-            f"step {step + 1:>{len(str(steps))}}/{steps}  loss {loss:6.3f}  lr {lr:.2e}  scale {scale:6.2f}  "
-            f"{settings.batch / took:8,.0f} samples/s  data {waited / took:4.0%}",
-            file=sys.stderr,
-            flush=True,
+    def _claim(self, restart: bool) -> TrainResult | None:
+        """Make the folder this run's own; the result, if it is finished already."""
+        from recipes.training.checkpoint import refuse_full_disk
+
+        if restart and self.out.exists():
+            shutil.rmtree(self.out)
+        self.out.mkdir(parents=True, exist_ok=True)
+        scale = {"scale": self.scale.to_dict(), "sampling": self.source.sampling}
+        finished = begin(self.out, {**self.identity, **scale})
+        if finished is None:
+            refuse_full_disk(self.out, sum(p.numel() for p in self.model.module.parameters()))
+        return finished
+
+    def _engine(self) -> Engine:
+        from recipes.clip.engine import Engine
+        from recipes.clip.model import checkpoint_towers
+
+        machine = self.machine
+        if machine.checkpoint_activations and not checkpoint_towers(self.model.module):
+            raise TrainingError("this model cannot checkpoint activations; leave that out")
+        return Engine(
+            self.model.module,
+            self.model.pixels,
+            self.settings,
+            self.world,
+            self.seed,
+            precision=self.precision,
+            micro_batch=machine.micro_batch,
+            compile=machine.compile,
         )
 
+    def _resume(self, engine: Engine) -> tuple[int, float]:
+        """Steps done and seconds spent by earlier attempts."""
+        from recipes.training import checkpoint
 
-def _checkpoint(path: Path, module: Any, optimizer: Any, identity: dict, step: int, seconds: float) -> None:
-    buffer = io.BytesIO()
-    state = {
-        "model": module.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "step": step,
-        "seconds": seconds,
-    }
-    torch.save({**state, **identity}, buffer)
-    storage.write_bytes(str(path), buffer.getvalue())
+        found = checkpoint.load(self.out, engine.state())
+        if found is None:
+            return 0, 0.0
+        meta, tensors = found
+        engine.load_state(tensors)
+        return meta["step"], meta["seconds"]
 
+    def _save(self, engine: Engine, batch: Batch, seconds: float) -> None:
+        from recipes.training import checkpoint
 
-def _restore(path: Path, module: Any, optimizer: Any, identity: dict[str, Any]) -> tuple[int, float]:
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    _same_run(path, state, identity)
-    module.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["step"], state["seconds"]
+        self._refuse_bad_weights(engine, batch.step)
+        # There is no random state to keep: order, views and dropout are functions of (seed, step).
+        meta = {"step": batch.step + 1, "position": batch.position, "seconds": seconds}
+        checkpoint.save(self.out, engine.state(), meta, self.world)
 
-
-def _finished(out: Path, identity: dict[str, Any]) -> TrainResult:
-    values = json.loads((out / RESULT).read_text())
-    _same_run(out / RESULT, values, identity)
-    return TrainResult(**{**values, "model": out / values["model"]})
-
-
-def _same_run(path: Path, found: dict[str, Any], identity: dict[str, Any]) -> None:
-    for key, value in identity.items():
-        if found.get(key) != value:
+    def _refuse_bad_weights(self, engine: Engine, step: int) -> None:
+        """The loss of a step is finite, and its update may still not be: never keep that."""
+        if not engine.weights_are_finite():
             raise TrainingError(
-                f"{path} is of another run: {key} is {found.get(key)}, wanted {value}; give another folder"
+                f"step {step + 1}: the update left weights that are not finite; training stopped, and the "
+                "last checkpoint is kept. Lower lr, lengthen warmup, or clip the gradient"
             )
 
+    def _batches(self, first: int) -> Iterator[Batch]:
+        from recipes.training.ahead import ahead
 
-def _cut_log(path: Path, steps: int) -> list[float]:
-    """Drop the log lines past the checkpoint; returns the losses that stay."""
-    lines = path.read_text().splitlines()[:steps] if path.is_file() else []
-    path.write_text("".join(line + "\n" for line in lines))
-    return [json.loads(line)["loss"] for line in lines]
+        batches = self.source.batches(first, self.steps, self.share)
+        return ahead(_pinned(batches), AHEAD) if self.world.gpu else batches
+
+    def _meter(self) -> Any:
+        from recipes.clip.progress import Meter
+
+        flops = 0.0
+        if self.world.gpu:
+            from recipes.clip.plan import model_shape
+
+            values = self.scale.to_dict()
+            flops = model_shape(values["model"], values.get("pixels")).training_flops
+        return Meter(self.settings.batch, self.steps, self.world.device, self.world.size, flops)
+
+    def _record(
+        self, step: int, lr: float, done: Any, engine: Engine, took: float, waited: float, meter: Any
+    ) -> dict[str, Any]:
+        record = {
+            "step": step + 1,
+            "samples": (step + 1) * self.settings.batch,
+            "loss": done.loss,
+            "lr": lr,
+            "logit_scale": round(engine.module.logit_scale.exp().item(), 3),  # type: ignore[operator, union-attr]
+            "samples_per_second": round(self.settings.batch / took, 1),
+            "data_wait": round(waited / took, 3),
+            "seconds": round(took, 6),
+        }
+        if done.grad_norm is not None:
+            record["grad_norm"] = done.grad_norm
+        if self.world.gpu:
+            record["memory"] = meter.memory
+        if meter.mfu is not None:
+            record["mfu"] = round(meter.mfu, 4)
+        return record
+
+    def _title(self, first: int) -> str:
+        batch = self.settings.batch
+        return (
+            f"{self.scale.name} {self.scale.hash} | {self.steps} steps × {batch} pairs | "
+            f"{self.source.about} | {f'from step {first}' if first else f'seed {self.seed}'}\n{self._how()}"
+        )
+
+    def _how(self) -> str:
+        """For people: what the run is carried out by."""
+        import torch
+
+        share, machine = self.share[1] - self.share[0], self.machine
+        name = torch.cuda.get_device_name(self.world.device) if self.world.gpu else "CPU process"
+        extras = [
+            f"{min(machine.micro_batch or share, share)} at a time",
+            *["activations checkpointed"] * machine.checkpoint_activations,
+            *["compiled"] * machine.compile,
+        ]
+        return f"{self.world.size} × {name}, {self.precision}: {share} pairs each, {', '.join(extras)}"
+
+    def _finish(self, engine: Engine, loss: float, seconds: float) -> TrainResult:
+        self._refuse_bad_weights(engine, self.steps - 1)
+        identity = self.identity
+        result = TrainResult(
+            model=self.out / MODEL,
+            scale=self.scale.name,
+            rows=self.source.rows,
+            distinct_rows=self.source.distinct_rows,
+            steps=self.steps,
+            samples=self.settings.samples,
+            epochs=self.settings.samples / self.source.rows,
+            final_loss=loss,
+            seconds=seconds,
+            official=scales.is_official(self.scale),
+            sampling=json.loads(json.dumps(self.source.sampling)),
+            machine=self._how(),
+            **identity,
+        )
+        self.world.on_main(lambda: self._write(result))
+        return result
+
+    def _write(self, result: TrainResult) -> None:
+        from recipes.clip.loss_page import write_page
+        from recipes.clip.model import save
+        from recipes.training import checkpoint
+
+        about = {"scale": self.scale.to_dict(), "scale_hash": self.scale.hash, "seed": self.seed}
+        save(self.model, self.out / MODEL, about)
+        write_page(self.out / PAGE, self.out / LOG, result)
+        write_json(self.out / RESULT, result.to_dict())  # last: its presence says that the run is whole
+        checkpoint.remove(self.out)
+
+
+def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
+    """Each batch with the seconds that were spent waiting for it."""
+    while True:
+        begun = time.perf_counter()
+        batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch, time.perf_counter() - begun
+
+
+def _pinned(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """In memory that a GPU copies from while it computes."""
+    from dataclasses import replace
+
+    for batch in batches:
+        yield replace(batch, pixels=batch.pixels.pin_memory(), tokens=batch.tokens.pin_memory())
+
+
+@contextmanager
+def _own_random() -> Iterator[None]:
+    """torch's generator as it was, afterwards."""
+    import torch
+
+    state = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of ``python -m recipes.clip.train``."""
+    p = argparse.ArgumentParser(prog="python -m recipes.clip.train", description=__doc__.splitlines()[0])
+    p.add_argument(
+        "--scale", default="clip-tiny", help=f"a name ({', '.join(scales.names())}) or a YAML file"
+    )
+    p.add_argument(
+        "--data",
+        required=True,
+        nargs="+",
+        help="folder or files of tars or parquet; any fsspec URL",
+    )
+    p.add_argument("--out", required=True, help="folder of the run; an unfinished run there is resumed")
+    add_options(p)
+    return p
+
+
+def add_options(p: argparse.ArgumentParser) -> None:
+    """The options beside scale, data and folder, for any command that trains."""
+    p.add_argument("--seed", type=int, default=0, help="decides weights, order and views (default: 0)")
+    p.add_argument("--subset", help="of a pool: a subset file of uids (u8,u8 .npy), with multiplicity")
+    p.add_argument("--weights", help="how often each pair is drawn, for sampling: weighted")
+    p.add_argument("--print-every", type=int, default=1, metavar="N", help="print every N-th step; 0 = none")
+    p.add_argument(
+        "--checkpoint-every", type=int, metavar="N", help="steps (default: the scale's number, evenly spread)"
+    )
+    p.add_argument(
+        "--checkpoint-minutes", type=float, default=30.0, metavar="M", help="and whenever it is M minutes old"
+    )
+    p.add_argument("--restart", action="store_true", help="forget what the folder of the run holds")
+    how = p.add_argument_group("the machine (no influence on the maths, but for the precision)")
+    how.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU where there is one")
+    how.add_argument("--threads", type=int, help="CPU threads; only 1 (default) repeats to the last bit")
+    how.add_argument("--precision", choices=("fp32", "bf16"), help="default: the scale's; in the result")
+    how.add_argument("--micro-batch", type=int, metavar="N", help="pairs at a time (default: all of a share)")
+    how.add_argument("--checkpoint-activations", action="store_true", help="less memory for more operations")
+    how.add_argument("--compile", action="store_true", help="torch.compile of both towers")
+    how.add_argument("--workers", type=int, default=0, metavar="N", help="processes that decode, for each")
+    how.add_argument("--on", choices=("here", "ray"), default="here", help="ray: on a cluster, by Ray Train")
+    how.add_argument("--processes", type=int, default=1, metavar="N", help="with --on ray")
+
+
+def as_arguments(args: argparse.Namespace) -> list[str]:
+    """What :func:`add_options` parsed, as a command line again: for the processes of ``torchrun``."""
+    words: list[str] = []
+    for name in ("seed", "subset", "weights", "print_every", "checkpoint_every", "checkpoint_minutes",
+                 "device", "threads", "precision", "micro_batch", "workers"):  # fmt: skip
+        if getattr(args, name) is not None:
+            words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
+    flags = ("restart", "checkpoint_activations", "compile")
+    return words + [f"--{name.replace('_', '-')}" for name in flags if getattr(args, name)]
+
+
+def run(scale: str | Path | Scale, data: Any, out: str | Path, args: argparse.Namespace) -> TrainResult:
+    """:func:`train`, here or on Ray, with the options of :func:`add_options`."""
+    settings: dict[str, Any] = {
+        "print_every": args.print_every,
+        "checkpoint_every": args.checkpoint_every,
+        "checkpoint_minutes": args.checkpoint_minutes,
+        "restart": args.restart,
+        "subset": args.subset,
+        "weights": args.weights,
+        "machine": Machine(
+            device=args.device,
+            threads=args.threads,
+            micro_batch=args.micro_batch,
+            checkpoint_activations=args.checkpoint_activations,
+            precision=args.precision,
+            workers=args.workers,
+            compile=args.compile,
+        ),
+    }
+    if args.on == "ray":
+        return train_on_ray(args.processes, scale, data, out, args.seed, **settings)
+    return train(scale, data, out, args.seed, **settings)
+
+
+def train_on_ray(
+    processes: int, scale: Any, data: Any, out: str | Path, seed: int = 0, **settings: Any
+) -> TrainResult:
+    """:func:`train` in so many processes: see :func:`recipes.training.on_ray.run_on_ray`."""
+    from recipes.clip.run_folder import read_result
+    from recipes.clip.train import train as by_name  # this module may be running as __main__
+    from recipes.training.on_ray import absolute, run_on_ray
+
+    for name in ("subset", "weights"):
+        if isinstance(settings.get(name), str | Path):
+            settings[name] = absolute(settings[name])
+    return read_result(run_on_ray(by_name, processes, scale, data, out, seed, settings))
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    data = args.data[0] if len(args.data) == 1 else args.data
+    try:
+        result = run(args.scale, data, args.out, args)
+    except (TrainingError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(
+            f"{result.samples:,} samples in {result.seconds:.1f} s, {result.epochs:.2f} epochs, "
+            f"loss {result.final_loss:.3f} -> {result.model}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    from recipes.training.world import leave
+
+    leave(main())

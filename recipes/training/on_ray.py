@@ -46,7 +46,7 @@ def run_on_ray(
             _worker,
             train_loop_config={
                 "train": train,
-                "arguments": (scale, _absolute(data), str(folder), seed),
+                "arguments": (scale, absolute(data), str(folder), seed),
                 "settings": dict(settings),
             },
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
@@ -67,10 +67,10 @@ def _worker(config: dict[str, Any]) -> None:
     config["train"](*config["arguments"], **config["settings"])
 
 
-def _absolute(data: Any) -> Any:
-    """Workers do not run in this process's folder."""
+def absolute(data: Any) -> Any:
+    """Places as workers find them, who do not run in this process's folder; URLs as they are."""
     if isinstance(data, list | tuple):
-        return [_absolute(place) for place in data]
+        return [absolute(place) for place in data]
     return data if "://" in str(data) else str(Path(data).resolve())
 
 

@@ -86,6 +86,16 @@ class World:
             raise box[1]
         return box[0]
 
+    def gather(self, value: T) -> list[T]:
+        """The value of every process, by rank. Anything that can be pickled; for reports, not for maths."""
+        if self.size == 1:
+            return [value]
+        import torch.distributed as dist
+
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all processes, in place."""
         if self.size > 1:

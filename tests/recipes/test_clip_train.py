@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import random
 import subprocess
 import sys
 import tarfile
@@ -18,10 +19,12 @@ torch = pytest.importorskip("torch")
 
 from filters.image_text import network  # noqa: E402
 from recipes import scale as scales  # noqa: E402
-from recipes.clip import train as trainer  # noqa: E402
+from recipes.clip import engine  # noqa: E402
+from recipes.clip.augment import augment  # noqa: E402
 from recipes.clip.data import DataError, load_pairs  # noqa: E402
 from recipes.clip.model import clip_loss, parameter_groups  # noqa: E402
-from recipes.clip.train import Settings, TrainingError, augment, learning_rate, train  # noqa: E402
+from recipes.clip.sampling import ExactEpochs, SamplingError  # noqa: E402
+from recipes.clip.train import Machine, Settings, TrainingError, learning_rate, train  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 COLOURS = ("red", "green", "blue", "orange", "purple", "black")
@@ -100,7 +103,7 @@ def test_it_learns(pairs, tmp_path):
 
 def test_killed_and_resumed_gives_the_same_losses_and_weights(pairs, tmp_path, monkeypatch):
     train(tiny(), pairs, tmp_path / "whole", seed=3, quiet=True)
-    real = trainer.clip_loss
+    real = engine.local_loss
     calls = []
 
     def killed(*args):
@@ -109,50 +112,53 @@ def test_killed_and_resumed_gives_the_same_losses_and_weights(pairs, tmp_path, m
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(trainer, "clip_loss", killed)
+    monkeypatch.setattr(engine, "local_loss", killed)
     with pytest.raises(KeyboardInterrupt):
         train(tiny(), pairs, tmp_path / "cut", seed=3, quiet=True, checkpoint_every=4)
-    monkeypatch.setattr(trainer, "clip_loss", real)
+    monkeypatch.setattr(engine, "local_loss", real)
     resumed = []
-    monkeypatch.setattr(trainer, "clip_loss", lambda *args: (resumed.append(1), real(*args))[1])
-    train(tiny(), pairs, tmp_path / "cut", seed=3, quiet=True, checkpoint_every=4)
-    assert len(resumed) == 6  # steps 5 to 10: it went on from the checkpoint of step 4
+    train(tiny(), pairs, tmp_path / "cut", seed=3, quiet=True, on_step=lambda r: resumed.append(r["step"]))
+    assert resumed == [5, 6, 7, 8, 9, 10]  # it went on from the checkpoint of step 4
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
     weights = [(tmp_path / x / "model" / "model.safetensors").read_bytes() for x in ("whole", "cut")]
     assert weights[0] == weights[1]
-    assert not (tmp_path / "cut" / "checkpoint.pt").exists()
+    assert not list((tmp_path / "cut").glob("checkpoint*"))
 
 
 def test_kill_9_and_resume(tmp_path):
     pq.write_table(table(), tmp_path / "pairs.parquet")
+    death = random.randrange(3, 10)  # any step after the first checkpoint
     script = (
         "import os, sys\n"
         "from recipes import scale\n"
         "from recipes.clip import train as t\n"
         "s = scale.load('clip-tiny').replace(train={'samples': 160, 'batch': 16, 'warmup': 3})\n"
-        "real, n = t.clip_loss, []\n"
-        "def loss(*a):\n"
-        "    n.append(1)\n"
-        "    if len(n) == 6: os.kill(os.getpid(), 9)\n"
-        "    return real(*a)\n"
-        "t.clip_loss = loss\n"
-        f"t.train(s, {str(tmp_path / 'pairs.parquet')!r}, {str(tmp_path / 'cut')!r}, 3, checkpoint_every=2)\n"
+        "def die(record):\n"
+        f"    if record['step'] == {death}: os.kill(os.getpid(), 9)\n"
+        f"t.train(s, {str(tmp_path / 'pairs.parquet')!r}, {str(tmp_path / 'cut')!r}, 3, checkpoint_every=2,\n"
+        "        on_step=die)\n"
     )
     killed = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True)
     assert killed.returncode == -9
-    train(tiny(), tmp_path / "pairs.parquet", tmp_path / "cut", 3, quiet=True)
+    assert sorted(f.name for f in (tmp_path / "cut" / "checkpoint").iterdir()) == [
+        "state.json",
+        "state.safetensors",
+    ]
+    seen = []
+    train(tiny(), tmp_path / "pairs.parquet", tmp_path / "cut", 3, quiet=True, on_step=seen.append)
     train(tiny(), tmp_path / "pairs.parquet", tmp_path / "whole", 3, quiet=True)
+    assert seen[0]["step"] == (death - 1) // 2 * 2 + 1, f"killed in step {death}"
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 
 def test_finished_run_is_returned_and_another_runs_folder_is_refused(pairs, tmp_path):
     first = train(tiny(), pairs, tmp_path, quiet=True)
     assert train(tiny(), pairs, tmp_path, quiet=True) == first
-    with pytest.raises(TrainingError, match="seed is 0, wanted 1"):
+    with pytest.raises(TrainingError, match="holds another run .seed 0, now 1"):
         train(tiny(), pairs, tmp_path, seed=1, quiet=True)
     with pytest.raises(TrainingError, match="scale_hash"):
         train(tiny(lr=1e-4), pairs, tmp_path, quiet=True)
-    with pytest.raises(TrainingError, match="data is"):
+    with pytest.raises(TrainingError, match="data .*, now"):
         train(tiny(), table(80), tmp_path, quiet=True)
 
 
@@ -200,16 +206,40 @@ def test_bad_data_is_refused_by_name(tmp_path):
 
 
 def test_nan_stops_with_the_step_and_keeps_the_checkpoint(pairs, tmp_path, monkeypatch):
-    real, calls = trainer.clip_loss, []
+    real, calls = engine.local_loss, []
 
     def sick(*args):
         calls.append(1)
         return real(*args) * (float("nan") if len(calls) == 6 else 1)
 
-    monkeypatch.setattr(trainer, "clip_loss", sick)
-    with pytest.raises(TrainingError, match="loss is nan at step 6 of 10"):
+    monkeypatch.setattr(engine, "local_loss", sick)
+    with pytest.raises(TrainingError, match="step 6: loss nan .* 16 pairs of the batch are named in"):
         train(tiny(), pairs, tmp_path, quiet=True, checkpoint_every=5)
-    assert (tmp_path / "checkpoint.pt").exists() and not (tmp_path / "train.json").exists()
+    assert not (tmp_path / "train.json").exists()
+    state = json.loads((tmp_path / "checkpoint" / "state.json").read_text())
+    report = json.loads((tmp_path / "bad_batch.json").read_text())
+    order = next(ExactEpochs(pairs.repeats, 16, 0).batches(6, 5))
+    assert (state["step"], report["step"], report["loss"]) == (5, 6, "nan")
+    assert report["ids"] == [pairs.ids[i] for i in order]
+    monkeypatch.setattr(engine, "local_loss", real)  # what made it sick is gone: it goes on
+    train(tiny(), pairs, tmp_path, quiet=True)
+    train(tiny(), pairs, tmp_path / "well", quiet=True)
+    assert losses(tmp_path) == losses(tmp_path / "well")
+
+
+def test_weights_that_are_not_finite_are_never_kept(pairs, tmp_path, monkeypatch):
+    real, steps = torch.optim.AdamW.step, []
+
+    def step(self, *args, **kwargs):
+        real(self, *args, **kwargs)
+        steps.append(1)
+        if len(steps) == 4:
+            self.param_groups[1]["params"][0].data[0] = float("inf")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    with pytest.raises(TrainingError, match="step 4: the update left weights that are not finite"):
+        train(tiny(), pairs, tmp_path, quiet=True, checkpoint_every=2)
+    assert json.loads((tmp_path / "checkpoint" / "state.json").read_text())["step"] == 2
 
 
 def test_loss_equals_open_clips():
