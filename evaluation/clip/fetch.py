@@ -113,10 +113,12 @@ def needed(task: BenchmarkTask, files: Sequence[HubFile]) -> list[HubFile]:
     if any(f.path == "test/nshards.txt" for f in files):
         return [f for f in files if f.path.startswith("test/") or f.path == "dataset_type.txt"]
     wanted = [f for f in files if f.path.endswith((*SUFFIXES, ".zip")) and not f.path.startswith(".")]
-    tables = [f for f in wanted if f.path.endswith(".parquet")]
+    # what the hub converted in part it names so
+    tables = [f for f in wanted if f.path.endswith(".parquet") and "partial" not in f.path]
     if any(f.path.endswith(".zip") for f in wanted):
-        return [f for f in wanted if f not in tables]  # the pictures as they were published
-    return [f for f in tables if "test" in f.path.lower()] or tables or wanted
+        return [f for f in wanted if not f.path.endswith(".parquet")]  # pictures as they were published
+    lists = [f for f in wanted if not f.path.endswith(".parquet")]
+    return [f for f in tables if "test" in f.path.lower()] or tables or lists
 
 
 def _listed(task: BenchmarkTask, revision: str, policy: Policy) -> HubManifest:
