@@ -18,8 +18,9 @@ def row(number: int, task: BenchmarkTask) -> str:
     kind = "faces" if task.kind == "fairness" and task.metric is None else task.kind
     size = f"{task.size:,}" + (" instances" if kind == "winogavil" else "")
     name = task.name + (" †" if task.in_average and not task.clean else "")
-    cells = [number, task.key, name, kind, metric, task.group if task.in_average else "–", size, task.classes or "–",
-             "–" if task.chance is None else f"{task.chance:.4f}", task.source]  # fmt: skip
+    group = task.group if task.in_average else "–"
+    chance = "–" if task.chance is None else f"{task.chance:.4f}"
+    cells = [number, task.key, name, kind, metric, group, size, task.classes or "–", chance, task.source]
     return "| " + " | ".join(str(c) for c in cells) + " |"
 
 
