@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -144,3 +145,13 @@ def test_an_error_knows_its_row_and_travels():
         Pixels(size=8).many([picture("RGB", (9, 9)), b"abc"])
     again = pickle.loads(pickle.dumps(caught.value))
     assert (again.row, str(again)) == (1, str(caught.value))
+
+
+def test_equals_open_clips_transform_on_the_photos_that_ship_with_the_project():
+    pq = pytest.importorskip("pyarrow.parquet")
+    file = Path(__file__).parents[2] / "pools" / "data" / "image_text" / "evaluation.parquet"
+    images = pq.read_table(file, columns=["image"])["image"].to_pylist()[::40]
+    assert len(images) > 50
+    pixels = Pixels.from_open_clip({"size": 96})
+    for row, data in enumerate(images):
+        np.testing.assert_array_equal(pixels.one(data), theirs(data, 96), err_msg=f"row {40 * row}")
