@@ -17,6 +17,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -68,8 +69,10 @@ def fetch(
     try:
         manifest = HubManifest.read(folder)
         if manifest is None or revision not in (None, manifest.revision):
+            # what opens already is worth one more question, not a long wait
+            asking = policy if there is None else replace(policy, tries=min(1, policy.tries))
             try:
-                manifest = _listed(task, revision or "main", policy)
+                manifest = _listed(task, revision or "main", asking)
             except FetchError:
                 if there is None:
                     raise
