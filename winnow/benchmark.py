@@ -182,7 +182,7 @@ def _found(folder: str, scale: Any) -> tuple[int, list[str]]:
         missing = [t.name for t in tasks if not (Path(folder) / t.file).is_file()]
     else:
         from evaluation.clip import aggregate
-        from evaluation.clip.sets import SetMissing, open_set
+        from evaluation.clip.sets import SetError, SetMissing, open_set
 
         tasks, missing = aggregate.tasks(), []
         for task in tasks:
@@ -190,6 +190,8 @@ def _found(folder: str, scale: Any) -> tuple[int, list[str]]:
                 open_set(task, folder)
             except SetMissing:
                 missing.append(task.key)
+            except SetError as error:
+                missing.append(f"{task.key} (broken: {error})")
     return len(tasks) - len(missing), missing
 
 
