@@ -68,16 +68,19 @@ def load(out: Path, targets: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict
 
     None without a checkpoint. Sharded targets take their part: all processes must ask.
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     # Killed between the two renames: only the old one is there, and it is whole.
     folder = next((f for f in (out / FOLDER, out / f"{FOLDER}.old") if f.exists()), None)
     if folder is None:
         return None
-    with safe_open(folder / STATE, framework="pt") as file:
-        for name, target in targets.items():
-            fill(target, file.get_tensor(name))
-        others = {name: file.get_tensor(name) for name in sorted(set(file.keys()) - set(targets))}
+    try:
+        with safe_open(folder / STATE, framework="pt") as file:
+            for name, target in targets.items():
+                fill(target, file.get_tensor(name))
+            others = {name: file.get_tensor(name) for name in sorted(set(file.keys()) - set(targets))}
+    except (SafetensorError, OSError) as error:
+        raise TrainingError(f"{folder / STATE} cannot be read ({error}); restart the run") from error
     return _meta(folder), others
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import random
+import re
 import subprocess
 import sys
 import tarfile
@@ -20,11 +21,13 @@ torch = pytest.importorskip("torch")
 from filters.image_text import network  # noqa: E402
 from recipes import scale as scales  # noqa: E402
 from recipes.clip import engine  # noqa: E402
+from recipes.clip import train as trainer  # noqa: E402
 from recipes.clip.augment import augment  # noqa: E402
 from recipes.clip.data import DataError, load_pairs  # noqa: E402
 from recipes.clip.model import clip_loss, parameter_groups  # noqa: E402
 from recipes.clip.sampling import ExactEpochs, SamplingError  # noqa: E402
 from recipes.clip.train import Machine, Settings, TrainingError, learning_rate, train  # noqa: E402
+from recipes.training.world import World  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 COLOURS = ("red", "green", "blue", "orange", "purple", "black")
@@ -154,11 +157,11 @@ def test_kill_9_and_resume(tmp_path):
 def test_finished_run_is_returned_and_another_runs_folder_is_refused(pairs, tmp_path):
     first = train(tiny(), pairs, tmp_path, quiet=True)
     assert train(tiny(), pairs, tmp_path, quiet=True) == first
-    with pytest.raises(TrainingError, match="holds another run .seed 0, now 1"):
+    with pytest.raises(TrainingError, match=r"holds another run \(seed 0, now 1\)"):
         train(tiny(), pairs, tmp_path, seed=1, quiet=True)
     with pytest.raises(TrainingError, match="scale_hash"):
         train(tiny(lr=1e-4), pairs, tmp_path, quiet=True)
-    with pytest.raises(TrainingError, match="data .*, now"):
+    with pytest.raises(TrainingError, match=r"data .*, now"):
         train(tiny(), table(80), tmp_path, quiet=True)
 
 
@@ -213,7 +216,7 @@ def test_nan_stops_with_the_step_and_keeps_the_checkpoint(pairs, tmp_path, monke
         return real(*args) * (float("nan") if len(calls) == 6 else 1)
 
     monkeypatch.setattr(engine, "local_loss", sick)
-    with pytest.raises(TrainingError, match="step 6: loss nan .* 16 pairs of the batch are named in"):
+    with pytest.raises(TrainingError, match=r"step 6: loss nan .* 16 pairs of the batch are named in"):
         train(tiny(), pairs, tmp_path, quiet=True, checkpoint_every=5)
     assert not (tmp_path / "train.json").exists()
     state = json.loads((tmp_path / "checkpoint" / "state.json").read_text())
@@ -297,26 +300,28 @@ def test_augmentation_is_a_function_of_seed_and_step(pairs):
     np.testing.assert_array_equal(augment(batch, off, 1, 5), batch)
 
 
+def vit(vision=None, **overrides):
+    """A scale with the smallest of open_clip's transformers."""
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {
+            "image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16, **(vision or {}),
+        },
+        "text_cfg": {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+    }  # fmt: skip
+    settings = {"samples": 48, "batch": 16, "lr": 1e-3, "warmup": 1, **overrides}
+    return scales.Scale("vit-test", "image_text", {"model": {"open_clip": config}, "train": settings})
+
+
 def test_open_clip_vit_trains_with_the_same_loop(tmp_path):
     pytest.importorskip("open_clip")
-    vit = {
-        "embed_dim": 16,
-        "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
-        "text_cfg": {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-    }
-    scale = scales.Scale(
-        "vit-test",
-        "image_text",
-        {
-            "model": {"open_clip": vit},
-            "train": {"samples": 48, "batch": 16, "lr": 1e-3, "warmup": 1, "crop": 0.9, "precision": "bf16"},
-        },
-    )
+    scale = vit(crop=0.9, precision="bf16")
     result = train(scale, table(), tmp_path, quiet=True)
     assert result.steps == 3 and len(losses(tmp_path)) == 3
     assert all(math.isfinite(x) for x in losses(tmp_path))
+    assert (result.precision, result.official) == ("bf16", False)
     loaded = network.load(result.model)
-    before = network.build({"open_clip": vit}, seed=0).module.state_dict()
+    before = network.build(scale.to_dict()["model"], seed=0).module.state_dict()
     moved = [k for k, v in loaded.module.state_dict().items() if not torch.equal(v, before[k])]
     assert "visual.conv1.weight" in moved and "token_embedding.weight" in moved
     assert loaded.encode_texts(["a red circle"]).shape == (1, 16)
@@ -327,3 +332,145 @@ def test_settings_are_checked():
         Settings(samples=1, batch=1, lr=1, warmup=0, precision="fp8")
     with pytest.raises(TrainingError, match="crop"):
         Settings(samples=1, batch=1, lr=1, warmup=0, crop=0)
+    with pytest.raises(TrainingError, match=r"resized_crop is \[0.9, 1.2\]"):
+        Settings(samples=1, batch=1, lr=1, warmup=0, resized_crop=(0.9, 1.2))
+    with pytest.raises(TrainingError, match="in place of shift and crop"):
+        Settings(samples=1, batch=1, lr=1, warmup=0, resized_crop=(0.9, 1.0), shift=2)
+    with pytest.raises(TrainingError, match='sampling is "all"'):
+        Settings(samples=1, batch=1, lr=1, warmup=0, sampling="all")
+    with pytest.raises(TrainingError, match="1 warm-up steps of 1 steps"):
+        Settings(samples=1, batch=1, lr=1, warmup=1)
+
+
+def test_sizes_that_do_not_divide_are_refused(pairs, tmp_path):
+    with pytest.raises(SamplingError, match=r"samples=100 is not a multiple of batch=16; .* 96 and 112"):
+        train(tiny(samples=100), pairs, tmp_path, quiet=True)
+    with pytest.raises(
+        TrainingError, match="3 processes cannot share a batch of 16 pairs evenly; use one of 1, 2, 4"
+    ):
+        World(torch.device("cpu"), 0, 3).rows(16, "pairs")
+    with pytest.raises(TrainingError, match="of track 'text'"):
+        train("lm-tiny", pairs, tmp_path, quiet=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("precision, close", [("fp32", 2e-6), ("bf16", 2e-2)])
+def test_micro_batches_have_the_loss_and_the_gradient_of_the_whole_batch(precision, close):
+    pytest.importorskip("open_clip")
+    scale = vit(grad_clip=0.5)
+    settings, data = scale.section("train", Settings), table(16)
+    engines = {}
+    for micro in (None, 16, 5, 1):
+        model = network.build(scale.to_dict()["model"], seed=1)
+        one = engine.Engine(model.module, model.pixels, settings, World(torch.device("cpu")), 0,
+                            precision=precision, micro_batch=micro)  # fmt: skip
+        pixels = torch.from_numpy(model.pixels.many(data["image"].to_pylist()))
+        done = one.step(0, pixels, model.tokenizer(data["text"].to_pylist()), 1e-3)
+        engines[micro] = done, {n: p.grad for n, p in model.module.named_parameters()}
+    whole, expected = engines.pop(None)
+    for done, gradients in engines.values():
+        assert done.loss == pytest.approx(whole.loss, abs=close)
+        assert done.grad_norm == pytest.approx(whole.grad_norm, rel=10 * close)
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(gradient, expected[name], atol=close, rtol=close, msg=name)
+    assert expected["logit_scale"].abs() > 1e-4  # it takes part
+
+
+def test_a_run_in_micro_batches_with_checkpointed_activations_equals_a_plain_one(tmp_path):
+    pytest.importorskip("open_clip")
+    train(vit(), table(), tmp_path / "plain", quiet=True)
+    machine = Machine(micro_batch=6, checkpoint_activations=True)
+    result = train(vit(), table(), tmp_path / "cut", quiet=True, machine=machine)
+    assert losses(tmp_path / "cut") == pytest.approx(losses(tmp_path / "plain"), abs=1e-5)
+    assert "16 pairs each, 6 at a time, activations checkpointed" in result.machine
+
+
+def test_micro_batches_that_would_train_another_model_are_refused(pairs, tmp_path):
+    with pytest.raises(TrainingError, match="batch normalisation"):
+        train(tiny(), pairs, tmp_path / "a", quiet=True, machine=Machine(micro_batch=4))
+    with pytest.raises(TrainingError, match="cannot checkpoint activations"):
+        train(tiny(), pairs, tmp_path / "b", quiet=True, machine=Machine(checkpoint_activations=True))
+    pytest.importorskip("open_clip")
+    scale = vit(vision={"patch_dropout": 0.5})
+    with pytest.raises(TrainingError, match=r"draws at random .*\(PatchDropout\)"):
+        train(scale, table(), tmp_path / "c", quiet=True, machine=Machine(micro_batch=4))
+
+
+def test_a_model_with_dropout_repeats_and_resumes_too(tmp_path):
+    pytest.importorskip("open_clip")
+    scale, state = vit(vision={"patch_dropout": 0.5}, samples=96), torch.get_rng_state()
+    train(scale, table(), tmp_path / "whole", quiet=True)
+    assert torch.equal(torch.get_rng_state(), state)
+
+    def die(record):
+        if record["step"] == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(scale, table(), tmp_path / "cut", quiet=True, checkpoint_every=3, on_step=die)
+    torch.rand(7)
+    train(scale, table(), tmp_path / "cut", quiet=True)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+def test_precision_is_the_users_choice_and_stands_in_the_result(tmp_path):
+    pytest.importorskip("open_clip")
+    first = train(vit(), table(), tmp_path, quiet=True, machine=Machine(precision="bf16"))
+    assert json.loads((tmp_path / "train.json").read_text())["precision"] == first.precision == "bf16"
+    with pytest.raises(TrainingError, match="precision bf16, now fp32"):
+        train(vit(), table(), tmp_path, quiet=True)
+    assert train(vit(), table(), tmp_path, quiet=True, restart=True).precision == "fp32"
+
+
+def test_nothing_pickled_is_ever_loaded(pairs, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    out = tmp_path / "out"
+    out.mkdir()
+    torch.save(Evil(), out / "checkpoint.pt")  # of an earlier version: not looked at
+    train(tiny(samples=32, warmup=1), pairs, out, quiet=True)
+    torch.save(Evil(), tmp_path / "state")
+
+    def swap(record):
+        if record["step"] == 3:
+            (tmp_path / "state").replace(tmp_path / "cut" / "checkpoint" / "state.safetensors")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), pairs, tmp_path / "cut", quiet=True, checkpoint_every=2, on_step=swap)
+    with pytest.raises(TrainingError, match=r"checkpoint.state.safetensors cannot be read .*restart"):
+        train(tiny(), pairs, tmp_path / "cut", quiet=True)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_command_its_line_and_its_page(tmp_path, capsys):
+    pq.write_table(table(), tmp_path / "pairs.parquet")
+    (tmp_path / "scale.yaml").write_text(json.dumps(tiny().to_dict()))
+    command = ["--scale", str(tmp_path / "scale.yaml"), "--data", str(tmp_path / "pairs.parquet"), "--out",
+               str(tmp_path / "m"), "--seed", "5", "--print-every", "5", "--device", "cpu"]  # fmt: skip
+    assert trainer.main(command) == 0
+    said = capsys.readouterr()
+    title, how, *lines = said.err.splitlines()
+    assert title.startswith(f"clip-tiny {tiny().hash} | 10 steps × 16 pairs | 96 pairs") and "seed 5" in title
+    assert how == "1 × CPU process, fp32: 16 pairs each, 16 at a time"
+    line = (r"step +{}/10  loss +\d\.\d{{3}}  lr \S+  scale +\d+\.\d\d +[\d,]+ samples/s  data +\d+%  "
+            r"memory \d+\.\d\d GB  ETA \d+:\d\d")  # fmt: skip
+    assert len(lines) == 2 and all(
+        re.fullmatch(line.format(n), x) for n, x in zip((5, 10), lines, strict=True)
+    )
+    assert "160 samples in" in said.out
+    page = (tmp_path / "m" / "loss.html").read_text()
+    assert page.count("<svg") == 5 and "Waiting for data" in page and not re.search(r'(src|href)="', page)
+    log = [json.loads(x) for x in (tmp_path / "m" / "log.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in log] == list(range(1, 11)) and all(0 <= r["data_wait"] <= 1 for r in log)
+    result = json.loads((tmp_path / "m" / "train.json").read_text())
+    assert result["sampling"]["kind"] == "epochs" and result["official"] is False and result["machine"] == how
+    assert trainer.main([*command, "--seed", "6"]) == 1
+    assert "holds another run (seed 5, now 6)" in capsys.readouterr().err
+    args = trainer.parser().parse_args([*command, "--micro-batch", "4", "--compile"])
+    again = ["--data", "x", "--out", "y", *trainer.as_arguments(args)]
+    assert {**vars(trainer.parser().parse_args(again)), "data": 0, "out": 0, "scale": 0} == {
+        **vars(args), "data": 0, "out": 0, "scale": 0,
+    }  # fmt: skip
