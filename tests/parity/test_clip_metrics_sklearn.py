@@ -1,4 +1,4 @@
-"""The metrics against scikit-learn on adversarial cases: ties, absent classes, a group of four, one answer."""
+"""The metrics against scikit-learn on adversarial cases: ties, absent classes, a group of four."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_jaccard_with_ties(ties, levels):
 
 @pytest.mark.parametrize("levels", [1, 2, 5])
 def test_ties_of_classes_go_to_the_first_as_argmax_and_against_scikit_learns_top_k(levels):
-    # scikit-learn gives a tie at rank k to the last of the classes, ours to the first, as argmax does: the two
+    # scikit-learn gives a tie at rank k to the last of the classes, ours to the first, as argmax does: they
     # agree when the classes are read backwards
     rng = np.random.default_rng(levels)
     scores, targets = rng.integers(0, levels, (200, 8)).astype(np.float32), rng.integers(0, 8, 200)
