@@ -31,6 +31,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import xxhash
 
 from curation import storage
 from curation.formats import row_id
@@ -38,7 +39,7 @@ from curation.formats.compression import codec
 from curation.formats.wds import IMAGES
 from curation.formats.wds import _header as tar_header
 from curation.formats.wds import _long_name as tar_long_name
-from curation.hashing import byte_buffers, hash128
+from curation.hashing import hash64, hash128
 from curation.shards import Shard
 from curation.subsets import DTYPE, format_ids, parse_ids
 from recipes.clip.data import COPY, DataError
@@ -308,19 +309,20 @@ def index_shard(
     """(rows of `SCHEMA`, digest of keys, captions and sizes, what was skipped) of one tar or parquet file."""
     if shard.format not in ("wds", "parquet"):
         raise DataError(f"{shard.url}: the trainer reads tars and parquet, not {shard.format}; convert it")
-    digest = hashlib.blake2b(digest_size=16)
     skipped: list[str] = []
     try:
         if shard.format == "wds":
-            names, places, weights = _walk_tar(shard, weight, digest, skipped, bad == "skip")
+            names, captions, places, weights = _walk_tar(shard, weight, skipped, bad == "skip")
         else:
-            names, places, weights = _walk_parquet(shard, weight, digest)
+            names, captions, places, weights = _walk_parquet(shard, weight)
     except FileNotFoundError:
         raise DataError(f"{shard.url} is missing; fetch it again or leave it out") from None
     names = pc.replace_substring_regex(names, COPY.pattern, "")  # copies of a row carry its uid
     high, low, own = _keys(names)
-    for array in (high, low):
-        digest.update(array.tobytes())
+    _copies_agree(shard, names, high, low, captions)
+    digest = hashlib.blake2b(digest_size=16)
+    for array in (high, low, captions):
+        digest.update(np.ascontiguousarray(array).tobytes())
     columns: list[pa.Array] = [pa.array(high), pa.array(low)]
     for name, kind in FIELDS[2:7]:
         columns.append(pa.nulls(len(names), kind) if places is None else pa.array(places[name], kind))
@@ -350,6 +352,20 @@ def _weights(values: pa.Array | None, shard: Shard, column: str | None, names: p
     return weights
 
 
+def _copies_agree(
+    shard: Shard, names: pa.Array, high: np.ndarray, low: np.ndarray, captions: np.ndarray
+) -> None:
+    """Refuse an id that stands in the shard with two captions."""
+    order = np.lexsort((low, high))  # stable: copies stay in file order
+    same = (high[order][1:] == high[order][:-1]) & (low[order][1:] == low[order][:-1])
+    differ = same & (captions[order][1:] != captions[order][:-1])
+    if differ.any():
+        row = int(order[1:][differ].min())
+        raise DataError(
+            f"{shard.url}, row {row}: id {names[row]} stands twice with different captions; ids are unique"
+        )
+
+
 def _keys(names: pa.Array) -> tuple[np.ndarray, np.ndarray, pa.Array]:
     """Two words a row, and the id itself where it is no uid (null where it is)."""
     uid = pc.match_substring_regex(names, UID)
@@ -363,9 +379,10 @@ def _keys(names: pa.Array) -> tuple[np.ndarray, np.ndarray, pa.Array]:
     return high, low, pc.if_else(uid, pa.scalar(None, pa.string()), names)
 
 
-def _walk_parquet(shard: Shard, weight: str | None, digest: Any) -> Any:
-    """Ids and weights of a parquet file, its captions into `digest`; the images are not read."""
+def _walk_parquet(shard: Shard, weight: str | None) -> Any:
+    """Ids, hashes of captions and weights of a parquet file; the images are not read."""
     ids: list[pa.Array] = []
+    captions: list[np.ndarray] = [np.empty(0, np.uint64)]
     weights: list[pa.Array] = []
     row = 0
     try:
@@ -382,7 +399,7 @@ def _walk_parquet(shard: Shard, weight: str | None, digest: Any) -> Any:
             for batch in parquet.iter_batches(65_536, columns=wanted, use_threads=False):
                 text = batch.column("text").cast(pa.string())
                 _captions_are_sound(text, shard.url, row)
-                digest.update(_joined(text))
+                captions.append(hash64(text))
                 if source is None:
                     found = pa.array([row_id(shard.name, row + i) for i in range(len(text))], pa.string())
                 else:
@@ -396,7 +413,8 @@ def _walk_parquet(shard: Shard, weight: str | None, digest: Any) -> Any:
             raise
         raise DataError(f"{shard.url}: not a readable parquet file ({error}); fetch it again") from None
     names = pa.concat_arrays(ids) if ids else pa.array([], pa.string())
-    return names, None, (pa.concat_arrays(weights) if weights else None if weight is None else pa.array([]))
+    values = None if weight is None else pa.concat_arrays(weights) if weights else pa.array([], pa.float64())
+    return names, np.concatenate(captions), None, values
 
 
 def _ids(column: pa.Array, where: str, row: int) -> pa.Array:
@@ -425,19 +443,14 @@ def _captions_are_sound(text: pa.Array, url: str, row: int) -> None:
         raise
 
 
-def _joined(text: pa.Array) -> bytes:
-    """The captions' lengths and bytes, however the array was sliced."""
-    data, offsets = byte_buffers(text)
-    return np.diff(offsets).astype("<i4").tobytes() + data[offsets[0] : offsets[-1]].tobytes()
-
-
 class _Damage(Exception):
     """A tar that cannot be read on from here."""
 
 
-def _walk_tar(shard: Shard, weight: str | None, digest: Any, skipped: list[str], skip: bool) -> Any:
-    """Ids, places and weights of a tar's samples; the images are passed over, captions go into `digest`."""
+def _walk_tar(shard: Shard, weight: str | None, skipped: list[str], skip: bool) -> Any:
+    """Ids, hashes of captions, places and weights of a tar's samples; the images are passed over."""
     ids: list[str] = []
+    captions: list[int] = []
     weights: list[Any] = []
     places: dict[str, list] = {name: [] for name, _ in FIELDS[2:7]}
 
@@ -461,7 +474,7 @@ def _walk_tar(shard: Shard, weight: str | None, digest: Any, skipped: list[str],
                 image_at, image_size = members["image"][:2]
                 ids.append(name if name is not None else row_id(shard.name, at))
                 weights.append(value)
-                digest.update(b"%d:" % len(caption) + caption)
+                captions.append(xxhash.xxh64_intdigest(caption))
                 row = (image_at, image_size, text_at, text_size, in_json)
                 for column, item in zip(places.values(), row, strict=True):
                     column.append(item)
@@ -470,7 +483,7 @@ def _walk_tar(shard: Shard, weight: str | None, digest: Any, skipped: list[str],
                 raise
             refuse(f"after row {len(ids) - 1}: {error}")
     values = None if weight is None else _numbers(weights, shard, weight)
-    return pa.array(ids, pa.string()), places, values
+    return pa.array(ids, pa.string()), np.array(captions, np.uint64), places, values
 
 
 def _numbers(values: list[Any], shard: Shard, weight: str) -> pa.Array:

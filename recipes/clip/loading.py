@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,7 @@ class Decoder(Dataset):
         return Done(job.step, job.start, torch.from_numpy(pixels), self.tokenizer(captions))
 
 
-def carry_out(decoder: Decoder, jobs: Iterable[Job], workers: int) -> Iterator[Done]:
+def carry_out(decoder: Decoder, jobs: Iterable[Job], workers: int) -> Generator[Done, None, None]:
     """Jobs done by `workers` processes (0: here), in the order of the jobs."""
     if not workers:
         for job in jobs:
@@ -78,7 +78,13 @@ def carry_out(decoder: Decoder, jobs: Iterable[Job], workers: int) -> Iterator[D
         multiprocessing_context="fork" if "fork" in methods else None,
         generator=torch.Generator(),  # else the loader would draw from the trainer's random numbers
     )
-    yield from loader
+    done = iter(loader)
+    try:
+        yield from done
+    finally:
+        # at once and by name: left to the garbage collector, the queues may be gone first, and then each
+        # worker is waited for in vain (5 s)
+        done._shutdown_workers()  # type: ignore[attr-defined]
 
 
 def _as_it_is(value: Any) -> Any:

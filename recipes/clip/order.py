@@ -96,10 +96,16 @@ def in_round(times: np.ndarray, keys: np.ndarray, seed: int, round: int, rounds:
     if rounds == 1:
         return times
     with np.errstate(over="ignore"):
-        mixed = (keys[:, 0] ^ (keys[:, 1] * np.uint64(0x9E3779B97F4A7C15))) + np.uint64(seed)
-        mixed = (mixed ^ (mixed >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9)
-        phase = ((mixed ^ (mixed >> np.uint64(29))) % np.uint64(rounds)).astype(np.int64)
+        mixed = _mix(_mix(keys[:, 0] + np.uint64(seed)) + keys[:, 1])
+        phase = (mixed % np.uint64(rounds)).astype(np.int64)
     return (times * (round + 1) + phase) // rounds - (times * round + phase) // rounds
+
+
+def _mix(words: np.ndarray) -> np.ndarray:
+    """SplitMix64's finaliser (Steele et al. 2014): every bit of the input reaches every bit of the output."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))
 
 
 class BlockOrder:

@@ -179,10 +179,12 @@ class ExactCounts:
 
     def __post_init__(self) -> None:
         total, most = int(self.counts.sum()), int(self.counts.max())
-        if total % self.batch or most > total // self.batch:
+        if total % self.batch:
+            raise SamplingError(f"{total} samples are no whole number of batches of {self.batch}")
+        if most > total // self.batch:
             raise SamplingError(
-                f"row {int(self.counts.argmax())} is to be seen {most} times in "
-                f"{total / self.batch:g} batches; a pair stands in a batch only once: lower its weight, or keep more pairs"
+                f"row {int(self.counts.argmax())} is to be seen {most} times in {total // self.batch} batches"
+                "; a pair stands in one only once: lower its weight, or keep more pairs"
             )
 
     def batches(self, steps: int, start: int = 0) -> Iterator[np.ndarray]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from recipes.clip.data import DataError
 from recipes.clip.index import Index, ShardRows, count_distinct
-from recipes.clip.order import in_round
-from recipes.clip.sampling import SamplingError, counts_between, expected_borders
+from recipes.clip.order import BlockOrder, Order, ReplacedOrder, SmallOrder, in_round, shape_of
+from recipes.clip.sampling import ExactCounts, ExactEpochs, SamplingError, counts_between, expected_borders
+
+MOST_ROWS = 1 << 24  # of a cycle whose order is held in memory
 
 
 @dataclass
@@ -205,3 +208,42 @@ def refuse_unusable(selection: Selection, batch: int, allow_missing: bool, where
             f"one row would be seen {most} times by its weight, but there are {steps} batches and a pair "
             f"stands in a batch only once; divide its weight by {most / steps:.3g}, or keep more pairs"
         )
+
+
+def order_of(
+    kind: str, selection: Selection, batch: int, samples: int, seed: int, chances: np.ndarray | None = None
+) -> tuple[Order, dict[str, Any]]:
+    """The order in which a selection is seen, and what the result says of it.
+
+    kind: "epochs", "weighted" or "shards_with_replacement" (chances: of every shard, None for equal ones).
+    """
+    rows, distinct, most, totals = selection.summary
+    facts: dict[str, Any] = {"kind": kind, "seed": seed}
+    if kind == "shards_with_replacement":
+        drawn = ReplacedOrder(totals[None], selection.occurrences, batch, samples, seed, chances)
+        facts |= {
+            "order": "drawn shards",
+            "lanes": drawn.lanes,
+            "shuffle": drawn.depth * batch // drawn.lanes,
+        }
+        return drawn, facts
+    if kind == "epochs":
+        facts["epochs"] = samples / rows
+    shape = shape_of(rows, distinct, most, batch)
+    if shape is not None:
+        cut = selection.cut(shape.rounds)
+        # which copies a pass gets is drawn by key: what it came to decides how long a block may be
+        depth = min(shape.depth, int(cut.sum(axis=1).min()) // batch)
+        if depth >= max(2, 2 * -(-most // shape.rounds) * (most > 1)):
+            order = BlockOrder(cut, selection.occurrences, batch, samples, seed, depth)
+            facts |= {"order": "blocks", "lanes": order.lanes, "depth": depth, "passes": shape.rounds}
+            return order, facts
+    if rows > MOST_ROWS:
+        raise SamplingError(
+            f"{most} copies of one pair among {distinct:,} are too many to spread over {rows:,} rows in "
+            f"batches of {batch}; lower the multiplicity or weight, or keep more pairs"
+        )
+    selection.rounds = 1
+    shard, row, times = selection.single_rows()
+    rule = ExactEpochs(times, batch, seed) if kind == "epochs" else ExactCounts(times, batch, seed)
+    return SmallOrder(rule, shard, row, samples), {**facts, "order": "rows"}

@@ -29,20 +29,13 @@ from recipes.clip.augment import Views, augment
 from recipes.clip.data import DataError, Pairs, load_pairs, shards_of
 from recipes.clip.index import Index, count_rows, open_index
 from recipes.clip.loading import JOB_ROWS, Decoder, Done, Job, Tokenizer, carry_out
-from recipes.clip.order import (
-    Block,
-    BlockOrder,
-    Order,
-    ReplacedOrder,
-    SmallOrder,
-    check_share,
-    shape_of,
-)
+from recipes.clip.order import Block, Order, check_share
 from recipes.clip.reading import Places, Reader
-from recipes.clip.sampling import ExactCounts, ExactEpochs, SamplingError
+from recipes.clip.sampling import ExactEpochs, SamplingError
 from recipes.clip.selection import (
     Selection,
     distinct_in_sorted,
+    order_of,
     refuse_missing,
     refuse_unusable,
     subset_digest,
@@ -102,9 +95,9 @@ def open_source(
     """Open training data: a folder, files, globs or a list of these (WebDataset tars, parquet; any fsspec
     URL), the folder of a curation run, a DataComp pool, a pyarrow table, or Pairs.
 
-    settings: the `train` section of a scale. subset: a DataComp subset file (or its array); only its uids
-    are seen, as often as they stand in it. weights (sampling "weighted"): the name of a column or JSON key, or
-    a factor for the rows of every entry of `data` (a list in their order, or by name); for
+    settings: the `train` section of a scale. subset: a DataComp subset file (or its array): only its uids are
+    seen, as often as they stand in it. weights (sampling "weighted"): the name of a column or JSON key, or a
+    factor for the rows of every entry of `data` (a list in their order, or by name); for
     "shards_with_replacement" a factor for the chance of every entry's shards. workers: processes that decode.
     index: folder that keeps the index of the shards, by default under $WINNOW_CACHE or ~/.cache/winnow.
     allow_missing: take a subset whose uids are not all in the pool. bad: "skip" leaves out, counts and names
@@ -153,7 +146,7 @@ def open_source(
     )
     where = ", ".join(map(str, entries[:2])) + (", …" if len(entries) > 2 else "")
     refuse_unusable(selection, settings.batch, allow_missing, where)
-    order, facts = _order(kind, selection, settings, seed, factors)
+    order, facts = order_of(kind, selection, settings.batch, settings.samples, seed, factors)
     facts["weights"] = weights if weights is None or isinstance(weights, str) else _plain(weights)
     views = Views(
         model_pixels,
@@ -234,35 +227,6 @@ def _weights_of(
     return np.array([factors[entry] for entry in entry_of]), None
 
 
-def _order(
-    kind: str, selection: Selection, settings: Any, seed: int, factors: np.ndarray | None
-) -> tuple[Order, dict[str, Any]]:
-    """The order for a set, and what the result says of it."""
-    rows, distinct, most, totals = selection.summary
-    batch, samples = settings.batch, settings.samples
-    facts: dict[str, Any] = {"kind": kind, "seed": seed}
-    if kind == "shards_with_replacement":
-        replaced = ReplacedOrder(totals[None], selection.occurrences, batch, samples, seed, factors)
-        facts |= {
-            "order": "shards",
-            "lanes": replaced.lanes,
-            "shuffle": replaced.depth * batch // replaced.lanes,
-        }
-        return replaced, facts
-    if kind == "epochs":
-        facts["epochs"] = samples / rows
-    shape = shape_of(rows, distinct, most, batch)
-    if shape is not None:
-        cut = selection.cut(shape.rounds)
-        order = BlockOrder(cut, selection.occurrences, batch, samples, seed, shape.depth)
-        facts |= {"order": "blocks", "lanes": order.lanes, "depth": shape.depth, "passes": shape.rounds}
-        return order, facts
-    shard, row, times = selection.single_rows()
-    rule = ExactEpochs(times, batch, seed) if kind == "epochs" else ExactCounts(times, batch, seed)
-    facts["order"] = "rows"
-    return SmallOrder(rule, shard, row, samples), facts
-
-
 class InMemory:
     """Decoded squares in memory, in `ExactEpochs` order."""
 
@@ -303,9 +267,9 @@ class InMemory:
 class Stream:
     """Rows read from their shards, block after block, decoded ahead of the trainer.
 
-    Memory, whatever the size of the pool: the table of shards (200 bytes each), 2 M index rows
-    (100 MB), the row numbers and places of three blocks, and what the workers are ahead: workers × 3 × 64 squares. Disk:
-    the rows of two blocks, unless they are read from local tars in place.
+    Memory, whatever the size of the pool: the table of shards (200 bytes each), 2 M index rows (100 MB), row
+    numbers and places of three blocks, and what the workers are ahead: workers × 3 × 64 squares. Disk: the
+    rows of two blocks, unless they are read from local tars in place.
     """
 
     def __init__(
@@ -343,8 +307,7 @@ class Stream:
         if steps > order.steps:
             raise SamplingError(f"steps up to {steps} asked of a budget of {order.steps}")
         plans = _Plans(self._index, order, first, steps, share)
-        with closing(plans):
-            done = carry_out(self._decoder, plans.jobs(), self._workers)
+        with closing(plans), closing(carry_out(self._decoder, plans.jobs(), self._workers)) as done:
             for step in range(first, steps):
                 yield self._assemble(step, share, done, plans)
                 plans.finished(step)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipes.clip.sampling import ExactEpochs, SamplingError, steps_of
+from recipes.clip.sampling import ExactCounts, ExactEpochs, SamplingError, deal, exact_counts, steps_of
 
 
 def draw(repeats, batch, steps, seed=0, start=0):
@@ -77,3 +77,72 @@ def test_budget_must_divide():
         steps_of(38500, 128)
     with pytest.raises(SamplingError, match="samples >= batch"):
         steps_of(64, 128)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    weights=st.lists(st.floats(0, 10, allow_subnormal=False), min_size=1, max_size=40).filter(
+        lambda w: max(w) > 0.01
+    ),
+    samples=st.integers(1, 2000),
+    seed=st.integers(0, 9),
+)
+def test_weighted_counts_are_the_floor_or_the_ceil_of_what_is_expected(weights, samples, seed):
+    weights = np.array(weights)
+    counts = exact_counts(weights, samples, seed)
+    expected = weights * (samples / weights.sum())
+    assert counts.sum() == samples
+    assert (counts >= np.floor(expected - 1e-6)).all() and (counts <= np.ceil(expected + 1e-6)).all()
+
+
+def test_over_seeds_the_mean_of_weighted_counts_is_the_expectation():
+    weights = np.array([0.1, 0.25, 1.0, 2.0, 0.65])
+    mean = np.mean([exact_counts(weights, 6, seed) for seed in range(4000)], axis=0)
+    assert np.allclose(mean, weights * 1.5, atol=0.03)
+
+
+def test_a_weight_too_great_for_the_number_of_batches_is_refused():
+    with pytest.raises(
+        SamplingError, match=r"row 1 has 0\.9 of the weight: it would be seen 72 times.*10 batches"
+    ):
+        exact_counts(np.array([1.0, 18.0, 1.0]), 80, 0, steps=10)
+    with pytest.raises(SamplingError, match="the weights sum to 0"):
+        exact_counts(np.zeros(3), 80, 0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    counts=st.lists(st.integers(0, 12), min_size=4, max_size=30),
+    batch=st.integers(1, 6),
+    seed=st.integers(0, 3),
+)
+def test_counts_are_dealt_evenly_whenever_that_can_be(counts, batch, seed):
+    counts = np.array(counts)
+    counts[0] += -counts.sum() % batch
+    steps = counts.sum() // batch
+    if steps == 0:
+        return
+    if counts.max() > steps:
+        with pytest.raises(SamplingError, match="a pair stands in one only once"):
+            ExactCounts(counts, batch, seed)
+        return
+    batches = list(ExactCounts(counts, batch, seed).batches(steps))
+    assert len(batches) == steps and all(len(set(b.tolist())) == batch for b in batches)
+    assert np.bincount(np.concatenate(batches), minlength=len(counts)).tolist() == counts.tolist()
+    rest = list(ExactCounts(counts, batch, seed).batches(steps, steps // 2))
+    assert [b.tolist() for b in rest] == [b.tolist() for b in batches[steps // 2 :]]
+
+
+def test_counts_are_spread_over_the_run():
+    order = np.concatenate(list(ExactCounts(np.full(400, 10), 20, 0).batches(200)))
+    for row in (0, 7, 399):
+        gaps = np.diff(np.flatnonzero(order == row))
+        assert gaps.min() > 300 and gaps.max() < 500
+
+
+def test_dealing_mends_what_swaps_cannot():
+    grid = np.repeat(np.arange(6), 4).reshape(4, 6)  # every group four times among four steps
+    mended = deal(grid, np.random.default_rng(0))
+    assert all(sorted(row) == list(range(6)) for row in mended.tolist())
+    with pytest.raises(SamplingError, match="one pair stands 3 times among 2 batches"):
+        deal(np.array([[1, 1, 2], [1, 3, 4]]), np.random.default_rng(0))
