@@ -82,8 +82,10 @@ class Here:
     processes = 1
 
     def __init__(self, tower: Any, name: str = "model", threads: int = 1) -> None:
-        self.tower, self.name = tower, name
-        self.about = _about(tower)
+        from evaluation.clip.short_texts import trimmed
+
+        self.about, self.name = _about(tower), name
+        self.tower = trimmed(tower)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read")
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode") if threads > 1 else None
 

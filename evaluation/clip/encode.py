@@ -166,7 +166,8 @@ class Features:
         width: features of images it must match; what: whose texts, for errors.
         """
         known = self._texts.setdefault(how.precision, {})
-        missing = sorted({text for text in texts if text not in known})
+        # texts of like length together: a batch is as long as its longest
+        missing = sorted({text for text in texts if text not in known}, key=lambda text: (len(text), text))
         batches = [missing[i : i + TEXT_BATCH] for i in range(0, len(missing), TEXT_BATCH)]
         start = 0
         try:

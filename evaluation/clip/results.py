@@ -30,8 +30,8 @@ HARNESS = "1"
 """Version of the rules; the code's own hash is part of every key besides."""
 CODE = (
     "answers", "associations", "benchmark_tasks", "devices", "embedded", "encode", "examples", "faces",
-    "hub_table", "metric_families", "metrics", "pictures", "results", "retrieval_set", "run", "table_tasks",
-    "tar_samples", "tasks", "wds_set", "winogavil_set",
+    "hub_table", "metric_families", "metrics", "pictures", "results", "retrieval_set", "run", "short_texts",
+    "suites", "table_tasks", "tar_samples", "tasks", "wds_set", "winogavil_set",
 )  # fmt: skip
 MODEL_CODE = ("network", "open_clip_models", "pixels", "small")
 

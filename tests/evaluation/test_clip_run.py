@@ -471,3 +471,43 @@ def test_logits_are_a_hundred_cosines(small) -> None:
     assert found.shape == (24, 2) and found.dtype == np.float32
     expected = 100 * float(tower.vector("images", picture(3)) @ tower.vector("texts", b"eel"))
     assert found[3, 1] == pytest.approx(expected, abs=1e-4)
+
+
+# ---- texts without their padding -----------------------------------------------------------------
+
+VIT = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 16, "layers": 1, "width": 32, "patch_size": 8, "head_width": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+}
+TEXTS = ["owl", "a photo of an owl that sits on the branch of an old tree", "", " ".join(["word"] * 90)]
+
+
+@pytest.mark.parametrize("quick_gelu", [False, True])
+def test_texts_without_padding_have_the_same_features(quick_gelu) -> None:
+    pytest.importorskip("open_clip")
+    from evaluation.clip.short_texts import trimmed
+    from filters.image_text import network
+
+    tower = network.build({"open_clip": {**VIT, "quick_gelu": quick_gelu}}, seed=1)
+    short = trimmed(tower)
+    lengths = []
+    short.module.text.register_forward_hook(lambda module, given, out: lengths.append(given[0].shape[1]))
+    for texts in (*([text] for text in TEXTS), TEXTS[:3]):
+        whole = tower.encode_texts(texts)
+        np.testing.assert_allclose(short.encode_texts(texts), whole, atol=2e-6)
+    assert lengths == [8, 16, 8, 16]  # the one that fills the context is given whole
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(short.encode_pixels(pixels), tower.encode_pixels(pixels))
+
+
+def test_towers_that_read_elsewhere_are_left_whole() -> None:
+    pytest.importorskip("open_clip")
+    from evaluation.clip.short_texts import can_trim, trimmed
+    from filters.image_text import network
+
+    small = network.build({"small": {}})
+    assert trimmed(small) is small
+    for text in ({"pool_type": "last"}, {"no_causal_mask": True}):
+        config = {**VIT, "text_cfg": {**VIT["text_cfg"], **text}}
+        assert not can_trim(network.build({"open_clip": config}).module), text
