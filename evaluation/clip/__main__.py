@@ -30,9 +30,12 @@ def main(argv: list[str] | None = None) -> int:
     of.add_argument("file", type=Path, help="eval_results.jsonl of DataComp's evaluator, or ours (--jsonl)")
     of.set_defaults(run=_aggregate)
     args = parser.parse_args(argv)
+    from evaluation.clip.devices import ProcessDied
+    from recipes.training.run_folder import TrainingError
+
     try:
         return args.run(args)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ProcessDied, TrainingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 

@@ -238,12 +238,13 @@ class Pool:
 
 
 def _work(load: Callable[[str], Any], device: str, threads: int, tasks: Any, results: Any) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
     parent = os.getppid()
     try:
-        here = Here(load(device), threads=threads)
+        tower = load(device)
+        import torch
+
+        torch.set_num_threads(threads)
+        here = Here(tower, threads=threads)
     except Exception as error:
         results.put((None, None, _plain(error)))
         return
@@ -293,7 +294,8 @@ def _about(tower: Any) -> About:
 def places(device: str | None, workers: int) -> list[str]:
     """The devices of ``workers`` processes: GPUs from the one named on, or the CPU again and again.
 
-    device: None = the GPU where there is one, "cpu", "cuda", "cuda:1", or several with commas.
+    device: None = the GPU where there is one, "cpu", "cuda", "cuda:1", or several with commas, which say
+    themselves how many.
     """
     from recipes.training.world import device as decide
 

@@ -43,11 +43,11 @@ from evaluation.clip.results import (
 from evaluation.clip.suites import BenchmarkSuite, Outcomes, Question, TableSuite, suite
 from evaluation.clip.tasks import TaskError, TaskList
 from evaluation.lm.results import Progress
+from recipes.clip.run_folder import RESULT, read_result
 from recipes.training.run_folder import write_json
 
 PRECISIONS = ("compat", "fp32")
-TRAINED = "train.json"
-"""What the trainer leaves in the folder of a run; "model" in it names the model directory."""
+CONFIG = "config.json"
 UNKNOWN_SIZE = 10_000
 """Pictures of a set that does not say how many, for the ETA."""
 
@@ -258,7 +258,12 @@ def _encoders(
 ) -> Iterator[Encoders]:
     import torch
 
-    devices = places(device, workers)
+    if isinstance(model, str | Path):
+        devices = places(device, workers)
+    elif workers > 1:
+        raise TaskError(f"{workers} workers load the model themselves: give its folder or name")
+    else:
+        devices = [device or str(getattr(model, "device", "cpu"))]
     if threads is None:
         gpu = not devices[0].startswith("cpu")
         threads = max(1, (os.cpu_count() or 1) // len(devices)) if gpu else 1
@@ -273,8 +278,6 @@ def _encoders(
             else:
                 encoders = Here(_load(str(model), pretrained, devices[0]), name, threads)
         else:
-            if len(devices) > 1:
-                raise TaskError(f"{workers} workers load the model themselves: give its folder or name")
             if device is not None and hasattr(model, "to"):
                 model.to(devices[0])
             encoders = Here(model, getattr(model, "source", "model"), threads)
@@ -323,24 +326,34 @@ def _precision_record(amp: bool, encoders: Encoders) -> dict[str, str]:
 
 def _trained(model: Any) -> tuple[str | Path | None, dict[str, Any]]:
     """Where the model is to be loaded from (None: it is loaded already), and what its training says."""
-    unknown = {"scale": "none", "scale_hash": "none", "official": False, "seed": 0}
+    unknown: dict[str, Any] = {"scale": "none", "scale_hash": "none", "official": False, "seed": 0}
     if not isinstance(model, str | Path):
         return None, unknown
-    folder = Path(model)
-    if (folder / TRAINED).is_file():
-        trained = json.loads((folder / TRAINED).read_text(encoding="utf-8"))
-        return folder / trained["model"], {
-            "scale": trained["scale"],
-            "scale_hash": trained["scale_hash"],
-            "seed": trained["seed"],
-            "dataset": {"rows": trained["rows"], "epochs": trained["epochs"]},
+    if (Path(model) / RESULT).is_file():
+        trained = read_result(Path(model))
+        return trained.model, {
+            "scale": trained.scale,
+            "scale_hash": trained.scale_hash,
+            "official": trained.official,
+            "seed": trained.seed,
+            "dataset": {"rows": trained.rows, "epochs": trained.epochs, "fingerprint": trained.data},
             "train": {
-                "steps": trained["steps"],
-                "tokens_or_samples": trained["samples"],
-                "seconds": trained["seconds"],
-                "final_loss": trained["final_loss"],
+                "steps": trained.steps,
+                "tokens_or_samples": trained.samples,
+                "seconds": trained.seconds,
+                "final_loss": trained.final_loss,
+                "precision": trained.precision,
+                "sampling": trained.sampling,
             },
         }
+    if (Path(model) / CONFIG).is_file():  # the model directory alone knows its scale, where we trained it
+        config = json.loads((Path(model) / CONFIG).read_text(encoding="utf-8"))
+        if isinstance(config.get("scale"), dict):
+            known = {
+                "scale": config["scale"].get("name"),
+                **{k: config.get(k) for k in ("scale_hash", "seed")},
+            }
+            return model, {**unknown, **{k: v for k, v in known.items() if v is not None}}
     return model, unknown
 
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 
 import numpy as np
+
+
+def die(device: str) -> None:
+    """A process that is gone before it has a model."""
+    os._exit(7)
 
 
 class HashedTower:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from evaluation.clip.tasks import TaskError
 
 sys.path.insert(0, str(Path(__file__).parent))
 from clip_oracle import oracle
-from clip_towers import HashedTower
+from clip_towers import HashedTower, die
 from wds_sets import SUITE, picture, write_suite, write_task, write_wds, write_winogavil
 
 
@@ -386,7 +385,7 @@ def test_another_set_or_task_or_precision_is_not_taken_for_the_one_that_is_kept(
 KILLED = """
 import os, sys
 sys.path.insert(0, {tests!r})
-from clip_towers import HashedTower
+from clip_towers import HashedTower, die
 from wds_sets import write_suite
 from evaluation.clip.run import evaluate
 from evaluation.clip.suites import BenchmarkSuite
@@ -448,10 +447,6 @@ def test_two_processes_give_what_one_gives_and_survive_a_broken_set(tmp_path) ->
     assert one.equals(two)
 
 
-def die(device: str) -> None:
-    os._exit(7)
-
-
 def test_a_process_that_dies_is_said_to_have_died() -> None:
     with pytest.raises(ProcessDied, match="ended with code 7"):
         Pool(die, ["cpu"])
@@ -511,3 +506,76 @@ def test_towers_that_read_elsewhere_are_left_whole() -> None:
     for text in ({"pool_type": "last"}, {"no_causal_mask": True}):
         config = {**VIT, "text_cfg": {**VIT["text_cfg"], **text}}
         assert not can_trim(network.build({"open_clip": config}).module), text
+
+
+# ---- models from elsewhere, devices, the command line --------------------------------------------
+
+
+def test_an_open_clip_checkpoint_by_configuration_from_the_command_line(tmp_path, capsys) -> None:
+    pytest.importorskip("open_clip")
+    import torch
+
+    from filters.image_text import network
+
+    tower = network.build({"open_clip": VIT}, seed=2)
+    (tmp_path / "vit.json").write_text(json.dumps(VIT))
+    torch.save({"state_dict": {f"module.{k}": v for k, v in tower.module.state_dict().items()}},
+               tmp_path / "epoch_1.pt")  # fmt: skip
+    write_task("vtab/pets", tmp_path, size=18)
+    folder = folder_of(tmp_path, "vtab/pets")
+    (folder / "classnames.txt").write_text("".join(f"thing {i}\n" for i in range(37)))
+    command = ["evaluate", str(tmp_path / "vit.json"), "--pretrained", str(tmp_path / "epoch_1.pt")]
+    command += ["--tasks", "datacomp", "--data-dir", str(tmp_path), "--only", "Oxford-IIIT Pet"]
+    assert main([*command, "--out", str(tmp_path / "r.json")]) == 1  # 18 pictures, 3,669 are declared
+    assert "expected 3669" in capsys.readouterr().err.replace(",", "")
+    folder.rename(tmp_path / "pets")
+    command = [
+        *command[:4],
+        "--tasks",
+        str(tmp_path / "pets"),
+        "--out",
+        str(tmp_path / "r.json"),
+        "--progress",
+    ]
+    assert main([*command, "--recipe", "mine"]) == 0
+    said = capsys.readouterr()
+    assert "pets: done (18 rows" in said.out and "pets  1/1 tasks" in said.err
+    record = json.loads((tmp_path / "r.json").read_text())
+    assert (record["recipe"], record["scale"], record["official"]) == ("mine", "none", False)
+    entry = record["tasks"]["pets"]
+    expected = []
+    for row in range(18):
+        image = tower.encode_images([picture(row)])[0]
+        names = [tower.encode_texts([f"a photo of a thing {i}"])[0] for i in range(37)]
+        expected.append(int(np.argmax([image @ name for name in names])) == row % 6)
+    assert entry["value"] == pytest.approx(np.mean(expected)) and entry["n"] == 18
+
+
+def test_the_folder_of_a_run_says_what_was_trained(tmp_path) -> None:
+    from filters.image_text import network
+
+    extra = {"scale": {"name": "clip-tiny"}, "scale_hash": "88bc", "seed": 4}
+    network.save(network.build({"small": {}}), tmp_path / "model", extra)
+    data = write_wds(tmp_path / "own", [{"label": i % 2} for i in range(4)], ["owl", "eel"])
+    alone = evaluate(tmp_path / "model", data)
+    assert (alone["scale"], alone["scale_hash"], alone["seed"]) == ("clip-tiny", "88bc", 4)
+    trained = {"model": "model", "scale": "clip-tiny", "scale_hash": "88bc", "seed": 4, "rows": 9, "steps": 2,
+               "distinct_rows": 8, "samples": 16, "epochs": 1.8, "final_loss": 4.0, "seconds": 1.0,
+               "data": "f00d", "official": True, "sampling": {"kind": "epochs"}}  # fmt: skip
+    (tmp_path / "train.json").write_text(json.dumps(trained))
+    whole = evaluate(tmp_path, data, recipe="rules", title="Rules", control=True, dataset={"rows_pool": 90})
+    assert whole["official"] and whole["train"]["tokens_or_samples"] == 16 and whole["control"]
+    assert whole["dataset"] == {"rows": 9, "epochs": 1.8, "fingerprint": "f00d", "rows_pool": 90}
+    assert (whole["recipe"], whole["title"], whole["track"]) == ("rules", "Rules", "image_text")
+    assert whole["tasks"]["own"]["value"] == alone["tasks"]["own"]["value"]
+
+
+def test_gpus_are_taken_from_the_one_named_on(monkeypatch) -> None:
+    import torch
+
+    assert places("cpu", 2) == ["cpu", "cpu"] and places("cuda:0, cuda:3", 1) == ["cuda:0", "cuda:3"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert places("cuda:1", 3) == ["cuda:1", "cuda:2", "cuda:3"] and places(None, 2) == ["cuda:0", "cuda:1"]
+    with pytest.raises(ValueError, match="4 workers from GPU 1 on, but there are 4 GPUs"):
+        places("cuda:1", 4)
