@@ -6,7 +6,6 @@ import collections
 import hashlib
 import io
 import re
-from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
@@ -316,13 +315,6 @@ def test_the_readme_says_what_the_data_say(sets, tasks):
     found = [row[:7] for row in table_of_readme()]
     expected = expected_rows(sets, tasks)
     assert found == expected, "\n".join("| " + " | ".join(row) + " |" for row in expected)
-
-
-def test_committed_data_stay_below_fifteen_megabytes():
-    root = Path(__file__).parents[2]
-    folders = [root / "pools" / "data", root / "evaluation" / "data", root / "recipes" / "data"]
-    total = sum(f.stat().st_size for folder in folders for f in folder.rglob("*") if f.is_file())
-    assert total < 15_000_000
 
 
 # --- associations
