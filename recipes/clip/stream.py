@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from filters.image_text.pixels import Pixels
 from recipes.clip.augment import Views, augment
 from recipes.clip.data import DataError, Pairs, load_pairs, shards_of
 from recipes.clip.index import Index, count_rows, open_index
-from recipes.clip.loading import JOB_ROWS, Decoder, Done, Job, Tokenizer, carry_out
+from recipes.clip.loading import JOB_ROWS, Decoder, Done, Job, Tokenizer, ahead, carry_out
 from recipes.clip.order import Block, Order, check_share
 from recipes.clip.reading import Places, Reader
 from recipes.clip.sampling import ExactEpochs, SamplingError
@@ -268,8 +268,8 @@ class Stream:
     """Rows read from their shards, block after block, decoded ahead of the trainer.
 
     Memory, whatever the size of the pool: the table of shards (200 bytes each), 2 M index rows (100 MB), row
-    numbers and places of three blocks, and what the workers are ahead: workers × 3 × 64 squares. Disk: the
-    rows of two blocks, unless they are read from local tars in place.
+    numbers and places of three blocks, and what the workers are ahead: workers × 2 × 64 squares and two
+    batches. Disk: the rows of two blocks, unless they are read from local tars in place.
     """
 
     def __init__(
@@ -308,35 +308,37 @@ class Stream:
             raise SamplingError(f"steps up to {steps} asked of a budget of {order.steps}")
         plans = _Plans(self._index, order, first, steps, share)
         with closing(plans), closing(carry_out(self._decoder, plans.jobs(), self._workers)) as done:
-            for step in range(first, steps):
-                yield self._assemble(step, share, done, plans)
-                plans.finished(step)
+            made = self._made(range(first, steps), share, done, plans)
+            yield from ahead(made) if self._workers else made
+
+    def _made(
+        self, steps: range, share: tuple[int, int], done: Iterator[Done], plans: _Plans
+    ) -> Generator[Batch, None, None]:
+        for step in steps:
+            batch = self._assemble(step, share, done, plans)
+            plans.finished(step)
+            yield batch
 
     def _assemble(self, step: int, share: tuple[int, int], done: Iterator[Done], plans: _Plans) -> Batch:
         """One step's batch, from the parts that its jobs made."""
-        n, start = share[1] - share[0], share[0]
-        pixels = tokens = None
+        n, start, size = share[1] - share[0], share[0], self._decoder.views.pixels.size
+        pinned = torch.cuda.is_available()
+        pixels = torch.empty((n, size, size, 3), dtype=torch.uint8, pin_memory=pinned)
+        tokens: torch.Tensor | None = None
         filled = 0
         while filled < n:
             part = next(done)
-            shards, rows = plans.of(step)
-            if part.fault is not None or part.pixels is None or part.tokens is None:
-                at, reason = part.fault or (0, "")
-                raise self._refused(
-                    int(shards[part.start - start + at]), int(rows[part.start - start + at]), reason
-                )
-            size = len(part.pixels)
-            if size == n:
-                pixels, tokens = part.pixels, part.tokens
-            else:
-                if pixels is None or tokens is None:
-                    pinned = torch.cuda.is_available()
-                    pixels = torch.empty((n, *part.pixels.shape[1:]), dtype=torch.uint8, pin_memory=pinned)
-                    tokens = torch.empty((n, *part.tokens.shape[1:]), dtype=torch.int64, pin_memory=pinned)
-                pixels[filled : filled + size] = part.pixels
-                tokens[filled : filled + size] = part.tokens
-            filled += size
-        assert pixels is not None and tokens is not None
+            at = part.start - start
+            if part.pixels is None or part.tokens is None:
+                shards, rows = plans.of(step)
+                row, reason = part.fault or (0, "")
+                raise self._refused(int(shards[at + row]), int(rows[at + row]), reason)
+            if tokens is None:
+                tokens = torch.empty((n, *part.tokens.shape[1:]), dtype=torch.int64, pin_memory=pinned)
+            pixels[at : at + len(part.pixels)] = torch.from_numpy(part.pixels)
+            tokens[at : at + len(part.pixels)] = torch.from_numpy(part.tokens)
+            filled += len(part.pixels)
+        assert tokens is not None
         return Batch(step, pixels, tokens, plans.ids(step), self._order.position(step))
 
     def _refused(self, shard: int, row: int, reason: str) -> DataError:
@@ -389,6 +391,7 @@ class _Plans:
         width = self._share[1] - self._share[0]
         self._ask()  # only now: processes are forked before there are threads
         self._ask()
+        count = 0
         while self._ahead:
             number, future = self._ahead.popleft()
             block, names, _, places = future.result()
@@ -397,7 +400,8 @@ class _Plans:
                 for at in range(0, width, JOB_ROWS):
                     begin = step * width + at
                     end = min(begin + JOB_ROWS, (step + 1) * width)
-                    yield Job(block.first + step, self._share[0] + at, places.slice(begin, end))
+                    yield Job(count, block.first + step, self._share[0] + at, places.slice(begin, end))
+                    count += 1
 
     def of(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Shards and rows of this share of a step."""

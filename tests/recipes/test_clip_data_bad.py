@@ -178,17 +178,6 @@ def test_two_captions_of_one_uid(tmp_path):
         refused(folder, tmp_path, rf"a\.{form}, row 7: id {uid(3)} stands twice with different captions")
 
 
-def test_too_little_shared_memory_is_said_before_it_crashes(tmp_path, monkeypatch):
-    from types import SimpleNamespace
-
-    from recipes.clip import loading
-
-    monkeypatch.setattr(loading.os, "statvfs", lambda _: SimpleNamespace(f_bavail=3, f_frsize=4096))
-    opened = source(pool(tmp_path / "pool"), FEW, tmp_path, workers=2)
-    with pytest.raises(DataError, match=r"/dev/shm has 0 MiB free.*--shm-size"):
-        next(opened.batches(0, 10, (0, 8)))
-
-
 def test_a_tokeniser_that_fails_is_not_blamed_on_the_data(tmp_path):
     from filters.image_text.pixels import Pixels
     from recipes.clip.stream import open_source
