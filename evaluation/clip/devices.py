@@ -255,8 +255,8 @@ def _work(load: Callable[[str], Any], device: str, threads: int, tasks: Any, res
             try:
                 stream, number, kind, batch, how = tasks.get(timeout=5.0)
             except queue.Empty:
-                if os.getppid() != parent:  # killed: it could not send word
-                    return None
+                if os.getppid() != parent:  # killed: it could not send word, and nobody reads the results
+                    os._exit(1)
                 continue
             try:
                 return (stream, number), kind, here.prepare(kind, batch, how), how

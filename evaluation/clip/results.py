@@ -130,7 +130,10 @@ class TaskCache:
 def outcome_of(
     key: str, answers: Answers, corrected: Measure | None, seconds: float, fingerprint: str
 ) -> Outcome:
-    return Outcome(answers, corrected, examples_table(key, answers.examples), seconds, fingerprint)
+    """The examples of ``answers`` move into the table."""
+    table = examples_table(key, answers.examples)
+    answers.examples = {}
+    return Outcome(answers, corrected, table, seconds, fingerprint)
 
 
 def _measure(values: Mapping[str, Any], influence: np.ndarray | None = None) -> Measure:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ from evaluation.clip.examples import SetError
 from evaluation.clip.run import evaluate, table
 from evaluation.clip.suites import BenchmarkSuite, suite
 from evaluation.clip.tasks import TaskError
+from evaluation.leaderboard_page.results import read_result
 
 sys.path.insert(0, str(Path(__file__).parent))
 from clip_oracle import oracle
@@ -35,6 +37,13 @@ def small(tmp_path_factory) -> tuple[Path, BenchmarkSuite]:
 
 def folder_of(root: Path, key: str) -> Path:
     return root / aggregate.task(key).source.partition("/")[2]
+
+
+def ranked(record: dict, folder: Path) -> Any:
+    """The result as the leaderboard reads it."""
+    trained = {"scale": "clip-small", "scale_hash": "ab", "dataset": {"rows": 100}}
+    (folder / "seed-0.json").write_text(json.dumps({**record, **trained}))
+    return read_result(folder / "seed-0.json")
 
 
 # ---- figures -------------------------------------------------------------------------------------
@@ -91,6 +100,7 @@ def test_the_table_of_forty_has_five_numbers_and_one_missing_has_none(tmp_path) 
     mended = record["averages_corrected"]["average"]["value"]
     assert mended - average["value"] == pytest.approx(difference)
     assert "average of 38" in table(record) and main(["aggregate", str(tmp_path / "r.jsonl")]) == 0
+    assert ranked(record, tmp_path).score == record["score"]["value"]
 
     (folder_of(tmp_path, "mnist") / "test" / "0.tar").unlink()
     for file in sorted(folder_of(tmp_path, "stl10").rglob("*"), reverse=True):
@@ -102,6 +112,7 @@ def test_the_table_of_forty_has_five_numbers_and_one_missing_has_none(tmp_path) 
     assert again["harness"]["failed"] == ["mnist"]  # the other is not broken, it is not there
     assert "0.tar" in again["not_run"]["mnist"] and "no set in" in again["not_run"]["stl10"]
     assert "average of 38: not available, missing mnist, stl10" in table(again)
+    assert ranked(again, tmp_path).missing == ("mnist", "stl10")
 
 
 def test_examples_beside_the_result_give_the_numbers_again(small, tmp_path) -> None:
