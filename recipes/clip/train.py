@@ -22,8 +22,8 @@ import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,8 +177,11 @@ class _Run:
         if print_every and world.main:
             print(self._title(first), file=sys.stderr, flush=True)
         start = saved = time.perf_counter()
-        with open(out / LOG, "a", 1, encoding="utf-8") if world.main else nullcontext() as log:
-            for batch, waited in _timed(self._batches(first)):
+        with (
+            open(out / LOG, "a", 1, encoding="utf-8") if world.main else nullcontext() as log,
+            closing(self._batches(first)) as batches,  # loader processes end with it, whatever happens
+        ):
+            for batch, waited in _timed(batches):
                 step = batch.step
                 lr = learning_rate(step, settings, steps)
                 late = time.perf_counter() - saved > 60 * checkpoint_minutes
@@ -263,11 +266,11 @@ class _Run:
                 "last checkpoint is kept. Lower lr, lengthen warmup, or clip the gradient"
             )
 
-    def _batches(self, first: int) -> Iterator[Batch]:
+    def _batches(self, first: int) -> Generator[Batch, None, None]:
         from recipes.training.ahead import ahead
 
         batches = self.source.batches(first, self.steps, self.share)
-        return ahead(_pinned(batches), AHEAD) if self.world.gpu else batches
+        return ahead(_pinned(batches), AHEAD) if self.world.gpu else (batch for batch in batches)
 
     def _meter(self) -> Any:
         from recipes.clip.progress import Meter
@@ -364,7 +367,7 @@ def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
         yield batch, time.perf_counter() - begun
 
 
-def _pinned(batches: Iterator[Batch]) -> Iterator[Batch]:
+def _pinned(batches: Iterator[Batch]) -> Generator[Batch, None, None]:
     """In memory that a GPU copies from while it computes."""
     from dataclasses import replace
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
+def ahead(items: Generator[T, None, None], depth: int) -> Generator[T, None, None]:
     """The same items in the same order; a thread takes up to ``depth`` of them in advance (0: none).
 
-    An exception comes when its item would have.
+    An exception comes when its item would have. Closing this closes ``items``.
     """
     if not depth:
         yield from items
@@ -28,3 +28,4 @@ def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
             yield item  # type: ignore[misc]
     finally:
         pool.shutdown(cancel_futures=True)
+        items.close()

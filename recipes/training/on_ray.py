@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from recipes import scale as scales
 from recipes.training.run_folder import TrainingError
 
 
@@ -46,7 +47,7 @@ def run_on_ray(
             _worker,
             train_loop_config={
                 "train": train,
-                "arguments": (scale, absolute(data), str(folder), seed),
+                "arguments": (scales.load(scale), absolute(data), str(folder), seed),
                 "settings": dict(settings),
             },
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
