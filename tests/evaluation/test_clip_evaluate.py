@@ -1,8 +1,9 @@
-"""Evaluation end to end with towers whose answers are known, and the published WebDataset layout."""
+"""Task lists end to end with towers whose answers are known, and the published WebDataset layout."""
 
 import io
 import json
 import os
+import sys
 import tarfile
 from pathlib import Path
 
@@ -12,11 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from evaluation.clip import associations
 from evaluation.clip.devices import EncodeError
 from evaluation.clip.encode import class_vectors
-from evaluation.clip.evaluate import evaluate, wds_tasks
+from evaluation.clip.run import evaluate
 from evaluation.clip.sets import SetError, TableSet, WdsSet
 from evaluation.clip.tasks import Task, TaskError, TaskList, load_tasks
+
+sys.path.insert(0, str(Path(__file__).parent))
+from clip_towers import HashedTower
 
 NAMES = ["cat", "dog", "red car", "blue car", "tree", "sun"]
 SHARED = Path(os.environ.get("WINNOW_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -58,14 +63,10 @@ def task(**values):
     return Task(**{**defaults, **values})
 
 
-def run(tower, *tasks, score=(), out=None, rows=None, **kwargs):
-    return evaluate(
-        tower,
-        TaskList("test", tasks, tuple(score), "mean"),
-        {"demo": TableSet("demo", rows or table())},
-        out,
-        **kwargs,
-    )
+def run(tower, *tasks, score=(), out=None, rows=None, **more):
+    tasks = TaskList("test", tasks, tuple(score), "mean")
+    sets = {"demo": TableSet("demo", rows or table())}
+    return evaluate(tower, tasks, out, sets=sets, **{"strict": True, **more})
 
 
 def test_a_tower_that_knows_gets_everything_and_images_are_encoded_once(tmp_path):
@@ -85,7 +86,7 @@ def test_a_tower_that_knows_gets_everything_and_images_are_encoded_once(tmp_path
         *tasks,
         score=["names_acc1", "cars_acc1"],
         out=tmp_path / "r.json",
-        run={"recipe": "x", "seed": 3},
+        about={"recipe": "x", "seed": 3},
     )
     assert tower.encoded == 18
     values = {key: entry["value"] for key, entry in result["tasks"].items()}
@@ -193,6 +194,95 @@ def test_a_tower_that_gives_nan_is_an_error():
         run(Sick(), task())
 
 
+def test_a_task_that_fails_costs_itself_and_the_score(tmp_path):
+    """Labels that are no classes, in one of two tasks on the same pictures."""
+    tasks = [task(), task(key="few", classes=["cat", "dog"])]
+    result = run(Tower(), *tasks, score=["names_acc1", "few_acc1"], out=tmp_path / "r.json", strict=False)
+    assert result["tasks"]["names_acc1"]["value"] == 1.0 and result["harness"]["failed"] == ["few"]
+    assert "label 'blue car' is not among its 2 classes" in result["not_run"]["few"]
+    assert result["score"] == {"name": "mean", "value": None, "stderr": None, "higher_is_better": True,
+                               "missing": ["few_acc1"]}  # fmt: skip
+    alone = run(Tower(), *tasks, only=["names"])
+    assert list(alone["tasks"]) == ["names_acc1"] and not alone["not_run"]
+    with pytest.raises(TaskError, match="the set other was not given"):
+        run(Tower(), task(set="other"))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_associations_equal_a_loop_over_the_instances(ties):
+    tower = HashedTower(ties)
+    rows = table(per_class=8).append_column("cue", table(per_class=8)["name"])
+    one = task(key="with", kind="winogavil", cue="cue", near="kind", instances=9, templates=["it is {c}"],
+               metrics=["avg_jaccard_score", "jaccard_score_5", "jaccard_score_10-12"])  # fmt: skip
+    found = run(tower, one, rows=rows)["tasks"]
+    columns = {name: rows[name].to_pylist() for name in rows.column_names}
+    scores = []
+    for instance in associations.draw(one, columns["id"], columns):
+        text = tower.vector(
+            "texts", f"it is {'An' if instance.cue[0] in 'aeiou' else 'A'} {instance.cue}".encode()
+        )
+        similar = [
+            float(np.dot(tower.vector("images", columns["image"][r]), text)) for r in instance.candidates
+        ]
+        best = sorted(range(len(similar)), key=lambda i: (-similar[i], i))[: len(instance.answers)]
+        said = {instance.candidates[i] for i in best}
+        true = set(instance.answers)
+        scores.append((len(similar), len(said & true) / len(said | true)))
+    assert len(scores) == 36
+    for metric, low, high in (
+        ("avg_jaccard_score", 0, 99),
+        ("jaccard_score_5", 5, 5),
+        ("jaccard_score_10-12", 10, 12),
+    ):
+        own = [score for size, score in scores if low <= size <= high]
+        assert found[f"with_{metric}"]["value"] == pytest.approx(np.mean(own))
+        assert found[f"with_{metric}"]["n"] == len(own) and 0.1 < found[f"with_{metric}"]["chance"] < 0.6
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_attributes_and_macro_f1_equal_scikit_learn(ties):
+    sk = pytest.importorskip("sklearn.metrics")
+    tower = HashedTower(ties)
+    rows = table(per_class=5)
+    size = [None if i % 4 == 0 else ["small", "large"][i % 3 == 0] for i in range(rows.num_rows)]
+    rows = rows.append_column("size", pa.array(size, pa.string()))
+    attributes = {
+        "size": {"label": "size", "classes": ["small", "large"], "templates": ["a {c} one"], "group": "kind"},
+        "what": {"label": "name", "templates": ["{c}"]},
+    }
+    wanted = ["acc1_size", "worst_group1_size", "acc1_what"]
+    both = task(key="see", kind="attributes", metrics=wanted, attributes=attributes)
+    found = run(tower, both, task(metrics=["macro_f1", "acc1"]), rows=rows)["tasks"]
+
+    def said(classes, templates):
+        vectors = []
+        for name in classes:
+            mean = np.mean(
+                [tower.vector("texts", t.replace("{c}", name).encode()) for t in templates], axis=0
+            )
+            vectors.append(mean / np.linalg.norm(mean))
+        images = [tower.vector("images", image) for image in rows["image"].to_pylist()]
+        scores = [[float(np.dot(image, vector)) for vector in vectors] for image in images]
+        return [classes[min(range(len(row)), key=lambda i: (-row[i], i))] for row in scores]
+
+    there = [i for i, value in enumerate(size) if value is not None]
+    hits = np.array(
+        [value == own for value, own in zip(size, said(["small", "large"], ["a {c} one"]), strict=True)]
+    )
+    assert found["see_acc1_size"]["value"] == pytest.approx(hits[there].mean())
+    kind = np.array(rows["kind"].to_pylist())
+    groups = [hits[[i for i in there if kind[i] == name]].mean() for name in ("car", "other")]
+    assert found["see_worst_group1_size"]["value"] == pytest.approx(min(groups))
+    names = rows["name"].to_pylist()
+    assert found["see_acc1_what"]["value"] == pytest.approx(
+        sk.accuracy_score(names, said(sorted(NAMES), ["{c}"]))
+    )
+    answers = said(sorted(NAMES), task().templates)
+    expected = sk.f1_score(names, answers, labels=sorted(set(names)), average="macro")
+    assert found["names_macro_f1"]["value"] == pytest.approx(expected)
+    assert found["names_acc1"]["value"] == pytest.approx(sk.accuracy_score(names, answers))
+
+
 # ---------------------------------------------------------------------- the published WebDataset layout
 
 
@@ -230,8 +320,6 @@ def test_wds_layout_is_read_whole(tmp_path):
     assert [len(b.ids) for b in batches] == [3, 3, 1]
     assert [x for b in batches for x in b.columns["label"]] == [0, 2, 4, 0, 1, 3, 5]
     assert batches[0].columns["metadata"][1] == [2.0, 2.0]
-    (only,) = wds_tasks(data).tasks
-    assert only.metrics == ("acc1", "acc5", "mean_per_class1") and len(only.classes) == 6
 
 
 def test_damaged_wds_sets_are_refused_by_file_and_row(tmp_path):
@@ -272,15 +360,14 @@ def test_cifar10_in_the_published_layout(cifar, tmp_path):
 
     data = WdsSet("cifar10", cifar, size=10_000)
     tower = network.build({"small": {}}, seed=0)
-    result = evaluate(tower, wds_tasks(data), {"cifar10": data}, tmp_path / "cifar10.json")
+    result = evaluate(tower, cifar, tmp_path / "cifar10.json", strict=True)
     rows = pq.read_table(tmp_path / "cifar10.examples.parquet")
     assert rows.num_rows == 10_000
     targets, answers = rows["target"].to_pylist(), rows["answer"].to_pylist()
     assert {targets.count(name) for name in data.classes} == {1000}
-    entry = result["tasks"]["cifar10_acc1"]
+    entry = result["tasks"]["cifar10"]
     assert entry["value"] == pytest.approx(sk.accuracy_score(targets, answers))
-    assert result["tasks"]["cifar10_mean_per_class1"]["value"] == pytest.approx(
-        entry["value"]
-    )  # balanced set
+    balanced = entry["metrics"]["mean_per_class_recall"]["value"]
+    assert balanced == pytest.approx(entry["value"])  # of equally large classes
     assert entry["chance"] == pytest.approx(0.1) and 0.02 < entry["value"] < 0.3
     assert "score" not in result
