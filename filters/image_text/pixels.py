@@ -116,13 +116,18 @@ class Pixels:
         return out
 
     def normalise(self, pixels):  # type: ignore[no-untyped-def]
-        """uint8 array or tensor [n, size, size, 3] → float32 tensor [n, 3, size, size], normalised."""
+        """uint8 array or tensor [n, size, size, 3] → float32 tensor [n, 3, size, size], normalised.
+
+        With open_clip's ways of making RGB also in the order of its arithmetic, which differs in the last bit.
+        """
         import torch
 
         tensor = torch.as_tensor(pixels).permute(0, 3, 1, 2).float()
-        scale = 255.0 * torch.tensor(self.std, device=tensor.device).view(1, 3, 1, 1)
-        shift = 255.0 * torch.tensor(self.mean, device=tensor.device).view(1, 3, 1, 1)
-        return tensor.sub_(shift).div_(scale)
+        scale = torch.tensor(self.std, device=tensor.device).view(1, 3, 1, 1)
+        shift = torch.tensor(self.mean, device=tensor.device).view(1, 3, 1, 1)
+        if self.rgb == "white":
+            return tensor.sub_(255.0 * shift).div_(255.0 * scale)
+        return tensor.div_(255.0).sub_(shift).div_(scale)
 
     def _square(self, image):  # type: ignore[no-untyped-def]
         """A Pillow image → one of size x size in the same mode."""
