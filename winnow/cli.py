@@ -139,16 +139,26 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0)
 
     sub = command("eval", _eval, "evaluate a trained model and write its result file")
-    sub.add_argument("model", help="the folder that `winnow train` wrote")
+    sub.add_argument("model", help="the folder that `winnow train` wrote; for images also a model directory, "
+                     "an open_clip name with --pretrained, or hf-hub:owner/name")  # fmt: skip
     sub.add_argument("--out", required=True, help="result file, e.g. results/text/rules/seed-0.json")
     sub.add_argument(
         "--recipe", help="name of the recipe that made the data (a name of ours fills in the rest)"
     )
-    sub.add_argument("--data-dir", help="a folder of task files (DCLM jsonl, or a WebDataset evaluation set)")
+    sub.add_argument(
+        "--data-dir", help="a folder of task files (DCLM jsonl; DataComp's sets, or one of them)"
+    )
     sub.add_argument("--run", dest="run_dir", help="the curation run, for kept fraction and funnel link")
-    sub.add_argument("--fetch", action="store_true", help="text: fetch DCLM's task files by URL")
+    sub.add_argument("--fetch", action="store_true", help="fetch what is missing of the task files by URL")
     sub.add_argument("--tasks", dest="sets", metavar="SET",
-                     help="text: sets of DCLM's 53 tasks: core, extended, light, medium …")  # fmt: skip
+                     help="text: sets of DCLM's 53 tasks: core, extended, light, medium …; "
+                          "images: demo, datacomp, or keys of DataComp's 40 with commas")  # fmt: skip
+    sub.add_argument("--pretrained", help="images: a tag of the open_clip name, or a checkpoint file")
+    sub.add_argument("--precision", choices=["compat", "fp32"],
+                     help="images: DataComp's mix (default on a GPU), or everything in fp32")  # fmt: skip
+    sub.add_argument("--device", help="images: cpu, cuda, cuda:1, or several with commas")
+    sub.add_argument("--processes", type=int, help="images: one a GPU, or so many on the CPU")
+    sub.add_argument("--jsonl", help="images: also write DataComp's eval_results.jsonl here")
 
     sub = command("leaderboard", _leaderboard, "build the leaderboard page from result files")
     sub.add_argument("results", help="folder of results/<track>/<recipe>/seed-<n>.json")
@@ -260,14 +270,19 @@ def _train_filter(arguments: argparse.Namespace) -> None:
 def _eval(arguments: argparse.Namespace) -> int:
     from winnow import jobs
 
-    language = {"fetch": arguments.fetch, "sets": arguments.sets} if arguments.fetch or arguments.sets else {}
     record = jobs.evaluate(
         arguments.model,
         arguments.out,
         recipe=arguments.recipe,
         run_dir=arguments.run_dir,
         data_dir=arguments.data_dir,
-        **language,
+        sets=arguments.sets,
+        fetch=arguments.fetch or None,
+        pretrained=arguments.pretrained,
+        precision=arguments.precision,
+        device=arguments.device,
+        workers=arguments.processes,
+        jsonl=arguments.jsonl,
     )
     print(jobs.summary(record))
     print(f"result: {arguments.out}")

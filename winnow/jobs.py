@@ -134,36 +134,59 @@ def evaluate(
     recipe: str | None = None,
     run_dir: str | Path | None = None,
     data_dir: str | Path | None = None,
-    **language: Any,
+    sets: str | None = None,
+    **more: Any,
 ) -> dict[str, Any]:
-    """Evaluate a trained model on its track's embedded tasks (or on `data_dir`) and write the result file.
+    """Evaluate a model on its track's embedded tasks (or on `data_dir`) and write the result file.
 
-    `language`: more for language models: `fetch` (DCLM's files by URL), `sets` (of the 53 tasks), and what
-    else `evaluation.lm.run.evaluate` takes."""
+    model: the folder of a training run, or for images what else `evaluation.clip.run.evaluate` takes. `sets`:
+    of the 53 language tasks; for images "demo", "datacomp" or keys of DataComp's tasks. `more`: `fetch` (task
+    files by URL), and what else the track's `evaluate` takes."""
     import baselines
 
-    model = Path(model)
     known = None
     if recipe is not None and ("/" in recipe or Path(recipe).is_file()):
         known = baselines.find(recipe)
-    name = Path(known.path).stem if known else recipe or model.name
-    title = known.title if known else name
-    control = known.control if known else False
+    name = Path(known.path).stem if known else recipe or Path(model).name
     facts = dataset_facts(run_dir, out, known.path if known else None) if run_dir is not None else {}
-    if (model / "result.json").is_file():
-        from evaluation.lm.run import evaluate as evaluate_lm
+    head = {"recipe": name, "title": known.title if known else name, "control": bool(known and known.control)}
+    more = {name: value for name, value in more.items() if value is not None}
+    if (Path(model) / "result.json").is_file():
+        return _evaluate_lm(Path(model), out, data_dir, sets or "", facts, {**head, **more})
+    return _evaluate_clip(model, out, data_dir, sets or "", facts, {**head, **more})
 
-        sets = language.pop("sets", None) or ""
-        dclm = sets or language.get("fetch")
-        tasks = language.pop("tasks", None) or ("dclm" if dclm else "files" if data_dir else "tiny")
-        if tasks != "tiny":  # hours on a large model: finished tasks are kept, and it says where it is
-            language = {"cache": model / "evaluated", "show_progress": None, **language}
-        facts |= _passes(model)
-        return evaluate_lm(
-            model, tasks, out, data_dir=data_dir, recipe=name, title=title, control=control, dataset=facts,
-            sets=sets, **language,
-        )  # fmt: skip
-    return _evaluate_clip(model, out, name, title, control, facts, data_dir)
+
+def _evaluate_lm(
+    model: Path, out: str | Path, data_dir: Any, sets: str, facts: dict[str, Any], more: dict[str, Any]
+) -> dict[str, Any]:
+    from evaluation.lm.run import evaluate as evaluate_lm
+
+    dclm = sets or more.get("fetch")
+    tasks = more.pop("tasks", None) or ("dclm" if dclm else "files" if data_dir else "tiny")
+    if tasks != "tiny":  # hours on a large model: finished tasks are kept, and it says where it is
+        more = {"cache": model / "evaluated", "show_progress": None, **more}
+    return evaluate_lm(
+        model, tasks, out, data_dir=data_dir, dataset=facts | _passes(model), sets=sets, **more
+    )
+
+
+def _evaluate_clip(
+    model: str | Path, out: str | Path, data_dir: Any, sets: str, facts: dict[str, Any], more: dict[str, Any]
+) -> dict[str, Any]:
+    from evaluation.clip.run import evaluate as evaluate_pairs
+
+    one_set = data_dir is not None and (Path(data_dir) / "classnames.txt").is_file()
+    tasks: str | Path = "datacomp" if data_dir or more.get("fetch") else "demo"
+    if one_set and not sets:
+        tasks, data_dir = Path(data_dir), None
+    elif sets in ("demo", "datacomp"):
+        tasks = sets
+    elif sets:
+        tasks, more["only"] = "datacomp", [key.strip() for key in sets.split(",")]
+    if tasks == "datacomp":  # 40 sets: finished tasks are kept, and it says where it is
+        folder = Path(model) if Path(model).is_dir() else Path(out).with_suffix("")
+        more = {"cache": folder / "evaluated", "show_progress": None, **more}
+    return evaluate_pairs(model, tasks, out, data_dir=data_dir, dataset=facts, **more)
 
 
 def _passes(model: Path) -> dict[str, Any]:
@@ -179,6 +202,10 @@ def _passes(model: Path) -> dict[str, Any]:
 
 def summary(record: dict[str, Any]) -> str:
     """A result file as lines of text."""
+    if record["track"] == "image_text":
+        from evaluation.clip.run import table
+
+        return table(record)
     lines = []
     for name, task in record["tasks"].items():
         error = "" if task["stderr"] is None else f" ± {task['stderr']:.4f}"
@@ -191,34 +218,3 @@ def summary(record: dict[str, Any]) -> str:
     elif score:
         lines.append(f"{score['name']}: not available, missing {', '.join(score.get('missing', []))}")
     return "\n".join(lines)
-
-
-def _evaluate_clip(
-    model: Path, out: str | Path, name: str, title: str, control: bool, facts: dict[str, Any], data_dir: Any
-) -> dict[str, Any]:
-    from evaluation.clip.evaluate import evaluate as evaluate_clip
-    from evaluation.clip.evaluate import wds_tasks
-    from evaluation.clip.sets import WdsSet, demo_sets
-
-    trained = json.loads((model / "train.json").read_text(encoding="utf-8"))
-    run = {
-        "track": "image_text",
-        "scale": trained["scale"],
-        "scale_hash": trained["scale_hash"],
-        "recipe": name,
-        "title": title,
-        "seed": trained["seed"],
-        "control": control,
-        "dataset": {"rows": trained["rows"], "epochs": trained["epochs"], **facts},
-        "train": {
-            "steps": trained["steps"],
-            "tokens_or_samples": trained["samples"],
-            "seconds": trained["seconds"],
-            "final_loss": trained["final_loss"],
-        },
-    }
-    if data_dir:
-        data = WdsSet(Path(data_dir).name, Path(data_dir))
-        tasks = wds_tasks(data)
-        return evaluate_clip(model / trained["model"], tasks, {t.set: data for t in tasks.tasks}, out, run)
-    return evaluate_clip(model / trained["model"], "demo", demo_sets(), out, run)
