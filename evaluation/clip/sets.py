@@ -17,7 +17,7 @@ from evaluation.clip.wds_set import FaceSet, WdsSet
 from evaluation.clip.winogavil_set import Instance, WinogavilSet
 
 __all__ = ["EvalSet", "Examples", "FaceSet", "Instance", "RetrievalSet", "SetError", "SetMissing", "TableSet",
-           "WdsSet", "WinogavilSet", "demo_sets", "open_set"]  # fmt: skip
+           "WdsSet", "WinogavilSet", "open_set"]  # fmt: skip
 
 
 def open_set(task: BenchmarkTask, data_dir: str | Path) -> WdsSet | FaceSet | RetrievalSet | WinogavilSet:
@@ -35,11 +35,3 @@ def open_set(task: BenchmarkTask, data_dir: str | Path) -> WdsSet | FaceSet | Re
         return FaceSet(task.key, folder, task.size, None, task.metadata, task.metadata)
     required = () if task.group_by is None else (task.group_by,)
     return WdsSet(task.key, folder, task.size, task.classes, task.metadata, required)
-
-
-def demo_sets(split: str = "evaluation") -> dict[str, TableSet]:
-    """The sets of the task list "demo" (``embedded.sets``). split "validation" is the one that settings are
-    fixed on; its concepts and those of "evaluation" do not meet."""
-    from evaluation.clip import embedded
-
-    return embedded.sets(split)

@@ -168,9 +168,10 @@ def load_tasks(name_or_path: str | Path) -> TaskList:
     if not path.is_file():
         path = Path(name_or_path)
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in DATA.glob("*.yaml")))
-        raise TaskError(f"no task list {str(name_or_path)!r}; known: {known}, or the path of a YAML file")
+        raise TaskError(f"no task list {str(name_or_path)!r}; give demo, or the path of a YAML file")
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if "score" not in values:
+        raise TaskError(f"{path} is no list of tasks over tables: it has no score")
     tasks = []
     for entry in values["tasks"]:
         try:

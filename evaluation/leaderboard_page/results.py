@@ -59,9 +59,13 @@ class Result:
     official: bool = True  # the scale is one that comes with Winnow, unchanged
 
 
+UNTRAINED = "none"  # the scale of a result whose model is from elsewhere
+
+
 @dataclass(frozen=True)
 class Unranked:
-    """A run whose score has no value, because tasks that belong to it are missing."""
+    """A run that has no place: its score has no value, because tasks that belong to it are missing, or the
+    model was not trained at one of the scales (then `missing` is empty)."""
 
     file: Path
     track: str
@@ -125,7 +129,8 @@ def read_result(file: str | Path) -> Result | Unranked:
     data, score, train = top.group("dataset"), top.group("score"), top.group("train", {})
     tasks = top.group("tasks")
     missing = score.values.get("missing")
-    if score.values.get("value") is None and isinstance(missing, list) and missing:
+    untrained = top.values.get("scale") == UNTRAINED
+    if untrained or (score.values.get("value") is None and isinstance(missing, list) and missing):
         return Unranked(
             file,
             top.text("track"),
@@ -133,7 +138,7 @@ def read_result(file: str | Path) -> Result | Unranked:
             top.text("title", top.text("recipe")),
             top.whole("seed"),
             score.text("name"),
-            tuple(map(str, missing)),
+            tuple(map(str, missing or ())),
         )
     return Result(
         file=file,

@@ -115,7 +115,9 @@ NOTES = (
 
 
 def lacking(run: Unranked) -> str:
-    """Why a run has no score."""
+    """Why a run has no place."""
+    if not run.missing:
+        return "a model from elsewhere, not trained at one of the scales"
     return (
         f"no {run.score_name}, because {len(run.missing)} of its tasks were not run: {', '.join(run.missing)}"
     )

@@ -87,13 +87,16 @@ class Pixels:
         """Decode one image to uint8 [size, size, 3]. Raises ValueError when the bytes cannot be read."""
         from PIL import Image
 
+        buffer = io.BytesIO(data)
         try:
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(buffer) as image:
                 if self.rgb == "last":
                     return np.asarray(self._square(image).convert("RGB"))
                 rgb = _on_white(image) if self.rgb == "white" else image.convert("RGB")
         except Exception as error:
-            raise ValueError(f"cannot decode an image of {len(data or b'')} bytes: {error}") from error
+            # Pillow's own words name the buffer by its address, which differs from run to run
+            reason = str(error).replace(f" {buffer!r}", "")
+            raise ValueError(f"cannot decode an image of {len(data or b'')} bytes: {reason}") from error
         return np.asarray(self._square(rgb))
 
     def many(
@@ -118,7 +121,7 @@ class Pixels:
     def normalise(self, pixels):  # type: ignore[no-untyped-def]
         """uint8 array or tensor [n, size, size, 3] → float32 tensor [n, 3, size, size], normalised.
 
-        With open_clip's ways of making RGB also in the order of its arithmetic, which differs in the last bit.
+        With open_clip's ways of making RGB also in the order of its arithmetic: the last bit differs.
         """
         import torch
 

@@ -400,3 +400,14 @@ def test_a_board_of_runs_without_scores_is_still_written(tmp_path):
         file.write_text(json.dumps(value))
     leaderboard.build(folder, tmp_path / "board")
     assert "Not ranked" in (tmp_path / "board" / "leaderboard.md").read_text()
+
+
+def test_a_model_from_elsewhere_is_named_and_has_no_place(results):
+    ours = results / "text" / "rules" / "seed-0.json"
+    theirs = results / "text" / "public" / "seed-0.json"
+    theirs.parent.mkdir()
+    theirs.write_text(ours.read_text())
+    edit(theirs, lambda v: (v.pop("dataset"), v.update(scale="none", title="A public model", dataset={})))
+    board = leaderboard.build(results, results.parent / "out").parent
+    said = (board / "leaderboard.md").read_text()
+    assert "A public model" in said.split("Not ranked")[1] and "from elsewhere" in said
