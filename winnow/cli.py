@@ -49,7 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     import curation
-    from recipes.lm import tokenise, train, validate
+    from recipes.clip import train as train_clip
+    from recipes.lm import tokenise, validate
+    from recipes.lm import train as train_lm
+    from recipes.training import options
     from winnow import benchmark, explain, pool
 
     top = argparse.ArgumentParser(
@@ -117,11 +120,13 @@ def parser() -> argparse.ArgumentParser:
     validate.add_arguments(sub)
 
     sub = command("train", _train, "train a model on a run's output under a scale's fixed budget")
-    sub.add_argument("scale", help="a scale by name (lm-tiny … lm-7b-2x, clip-tiny) or a YAML file")
+    sub.add_argument("scale", help="a scale by name (lm-tiny … clip-xlarge) or a YAML file")
     sub.add_argument("data", help="a run's folder, a folder of shards, or tokens of `winnow tokenise`")
     sub.add_argument("out", help="where the model goes; an unfinished run there is continued")
-    sub.add_argument("--gpus", type=int, default=1, help="text: of this machine; 8 = torchrun, 8 processes")
-    train.add_options(sub)
+    sub.add_argument("--gpus", type=int, default=1, help="of this machine; 8 = torchrun with 8 processes")
+    options.add_shared(sub)
+    train_lm.add_own(sub.add_argument_group("text"))
+    train_clip.add_own(sub.add_argument_group("images with captions"))
 
     benchmark.add(commands)
 
@@ -232,24 +237,18 @@ def _reshard(arguments: argparse.Namespace) -> None:
 
 def _train(arguments: argparse.Namespace) -> None:
     from recipes import scale as scales
-    from winnow.jobs import data_folder
+    from recipes.clip import train as train_clip
+    from recipes.lm import train as train_lm
+    from winnow.jobs import data_folder, torchrun
 
     scale = scales.load(arguments.scale)
+    trainer: Any = train_lm if scale.track == "text" else train_clip
     data = data_folder(arguments.data)
-    if scale.track == "text":
-        from recipes.lm import train
-        from winnow.jobs import torchrun
-
-        if arguments.gpus > 1:
-            torchrun(
-                "recipes.lm.train", arguments.gpus, scale, data, arguments.out, train.as_arguments(arguments)
-            )
-        else:
-            print(train.run(scale, data, arguments.out, arguments))
+    if arguments.gpus > 1:
+        words = trainer.as_arguments(arguments)
+        torchrun(trainer.__name__, arguments.gpus, scale, data, arguments.out, words)
     else:
-        from recipes.clip.train import train as train_clip
-
-        print(train_clip(scale, data, arguments.out, arguments.seed or 0))
+        print(trainer.run(scale, data, arguments.out, arguments))
 
 
 def _train_filter(arguments: argparse.Namespace) -> None:

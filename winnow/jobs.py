@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 
-def data_folder(place: str | Path) -> Path:
-    """A run's kept shards, or the folder itself."""
+def data_folder(place: str | Path) -> str | Path:
+    """A run's kept shards, or the place itself: a folder, or a URL, which is left as it is."""
+    if "://" in str(place):
+        return place
     inside = Path(place) / "data"
     return inside if inside.is_dir() else Path(place)
 
@@ -87,14 +89,19 @@ def train_text(
 def train_clip(
     scale: Any, run_dir: str | Path, out: str | Path, seed: int | None = None, *, gpus: int = 1
 ) -> Path:
-    """Train one CLIP model on a run's kept pairs; else as :func:`train_text`."""
+    """Train one CLIP model on a run's kept pairs; else as :func:`train_text`. Beside GPUs, every other core
+    decodes images: one GPU at ViT-B/32 wants more than a process can decode."""
+    from recipes.clip.train import Machine
     from recipes.clip.train import train as train_pairs
+    from recipes.training.world import device
 
     folder = Path(f"{out}-{seed or 0}")
+    decoders = max(1, (os.cpu_count() or 1) // gpus - 1) if device().type == "cuda" else 0
     if gpus > 1:
-        torchrun("recipes.clip.train", gpus, scale, run_dir, folder, ["--seed", str(seed or 0)])
+        options = ["--seed", str(seed or 0), "--workers", str(decoders)]
+        torchrun("recipes.clip.train", gpus, scale, run_dir, folder, options)
     else:
-        train_pairs(scale, run_dir, folder, seed or 0)
+        train_pairs(scale, run_dir, folder, seed or 0, machine=Machine(workers=decoders))
     return folder
 
 
@@ -116,16 +123,18 @@ def torchrun(
 
 
 def train(track: str, scale: str, data: str | Path, out: str | Path, seed: int) -> dict[str, Any]:
-    """Train one model quietly, on one thread; a finished one is not trained again."""
+    """Train one model quietly, on one thread of the CPU; a finished one is not trained again."""
     if track == "text":
         from dataclasses import asdict
 
-        from recipes.lm.train import train as train_lm
+        from recipes.lm import train as lm
 
-        return asdict(train_lm(scale, data_folder(data), out, seed, threads=1, print_every=0))
-    from recipes.clip.train import train as train_clip
+        cpu = lm.Machine(device="cpu", threads=1)
+        return asdict(lm.train(scale, data_folder(data), out, seed, machine=cpu, print_every=0))
+    from recipes.clip.train import train as train_pairs
 
-    return train_clip(scale, data_folder(data), out, seed, quiet=True, threads=1).to_dict()
+    folder = data_folder(data)
+    return train_pairs(scale, folder, out, seed, quiet=True, device="cpu", threads=1).to_dict()
 
 
 def evaluate(

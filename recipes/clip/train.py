@@ -32,6 +32,7 @@ from recipes import scale as scales
 from recipes.clip.run_folder import MODEL, RESULT, TrainResult, begin, stop_on_bad_batch
 from recipes.clip.settings import Settings, check_precision, learning_rate
 from recipes.scale import Scale
+from recipes.training import options
 from recipes.training.run_folder import LOG, PAGE, TrainingError, truncated_log, write_json
 
 if TYPE_CHECKING:
@@ -400,53 +401,29 @@ def parser() -> argparse.ArgumentParser:
         help="folder or files of tars or parquet; any fsspec URL",
     )
     p.add_argument("--out", required=True, help="folder of the run; an unfinished run there is resumed")
-    add_options(p)
+    options.add_shared(p)
+    add_own(p)
     return p
 
 
-def add_options(p: argparse.ArgumentParser) -> None:
-    """The options beside scale, data and folder, for any command that trains."""
-    p.add_argument("--seed", type=int, default=0, help="decides weights, order and views (default: 0)")
+def add_own(p: Any) -> None:
+    """The options of this trainer alone."""
     p.add_argument("--subset", help="of a pool: a subset file of uids (u8,u8 .npy), with multiplicity")
     p.add_argument("--weights", help="how often each pair is drawn, for sampling: weighted")
-    p.add_argument("--print-every", type=int, default=1, metavar="N", help="print every N-th step; 0 = none")
-    p.add_argument(
-        "--checkpoint-every", type=int, metavar="N", help="steps (default: the scale's number, evenly spread)"
-    )
-    p.add_argument(
-        "--checkpoint-minutes", type=float, default=30.0, metavar="M", help="and whenever it is M minutes old"
-    )
-    p.add_argument("--restart", action="store_true", help="forget what the folder of the run holds")
-    how = p.add_argument_group("the machine (no influence on the maths, but for the precision)")
-    how.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU where there is one")
-    how.add_argument("--threads", type=int, help="CPU threads; only 1 (default) repeats to the last bit")
-    how.add_argument("--precision", choices=("fp32", "bf16"), help="default: the scale's; in the result")
-    how.add_argument("--micro-batch", type=int, metavar="N", help="pairs at a time (default: all of a share)")
-    how.add_argument("--checkpoint-activations", action="store_true", help="less memory for more operations")
-    how.add_argument("--compile", action="store_true", help="torch.compile of both towers")
-    how.add_argument("--workers", type=int, default=0, metavar="N", help="processes that decode, for each")
-    how.add_argument("--on", choices=("here", "ray"), default="here", help="ray: on a cluster, by Ray Train")
-    how.add_argument("--processes", type=int, default=1, metavar="N", help="with --on ray")
+    p.add_argument("--precision", choices=("fp32", "bf16"), help="default: the scale's; in the result")
+    p.add_argument("--checkpoint-activations", action="store_true", help="less memory for more operations")
+    p.add_argument("--workers", type=int, default=0, metavar="N", help="processes that decode, for each")
 
 
 def as_arguments(args: argparse.Namespace) -> list[str]:
-    """What :func:`add_options` parsed, as a command line again: for the processes of ``torchrun``."""
-    words: list[str] = []
-    for name in ("seed", "subset", "weights", "print_every", "checkpoint_every", "checkpoint_minutes",
-                 "device", "threads", "precision", "micro_batch", "workers"):  # fmt: skip
-        if getattr(args, name) is not None:
-            words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
-    flags = ("restart", "checkpoint_activations", "compile")
-    return words + [f"--{name.replace('_', '-')}" for name in flags if getattr(args, name)]
+    """The parsed options as a command line again: for the processes of ``torchrun``."""
+    return options.words(args, ("subset", "weights", "precision", "workers"), ("checkpoint_activations",))
 
 
 def run(scale: str | Path | Scale, data: Any, out: str | Path, args: argparse.Namespace) -> TrainResult:
-    """:func:`train`, here or on Ray, with the options of :func:`add_options`."""
+    """:func:`train`, here or on Ray, with the options of :func:`parser`."""
     settings: dict[str, Any] = {
-        "print_every": args.print_every,
-        "checkpoint_every": args.checkpoint_every,
-        "checkpoint_minutes": args.checkpoint_minutes,
-        "restart": args.restart,
+        **options.settings(args),
         "subset": args.subset,
         "weights": args.weights,
         "machine": Machine(
@@ -456,12 +433,12 @@ def run(scale: str | Path | Scale, data: Any, out: str | Path, args: argparse.Na
             checkpoint_activations=args.checkpoint_activations,
             precision=args.precision,
             workers=args.workers,
-            compile=args.compile,
+            compile=bool(args.compile),
         ),
     }
     if args.on == "ray":
-        return train_on_ray(args.processes, scale, data, out, args.seed, **settings)
-    return train(scale, data, out, args.seed, **settings)
+        return train_on_ray(args.processes, scale, data, out, args.seed or 0, **settings)
+    return train(scale, data, out, args.seed or 0, **settings)
 
 
 def train_on_ray(

@@ -2,7 +2,7 @@
 
     python -m recipes.lm.train --scale lm-tiny --data out/ --out models/rules-0 --seed 0
     torchrun --nproc-per-node 8 -m recipes.lm.train --scale lm-400m-1x --data tokens/ --out models/dclm
-    python -m recipes.lm.train --on ray --workers 16 --scale lm-1b-1x --data tokens/ --out models/dclm
+    python -m recipes.lm.train --on ray --processes 16 --scale lm-1b-1x --data tokens/ --out models/dclm
 
 Steps, samples and tokens are those of the scale, whatever the data, the machine, the number of processes and
 micro-batches or the number of times the run was stopped. On one CPU thread the result is the same to the last
@@ -46,6 +46,7 @@ from recipes.lm.run_folder import (
     truncated_log,
     write_json,
 )
+from recipes.training import options
 
 if TYPE_CHECKING:
     import torch
@@ -408,57 +409,31 @@ def parser() -> argparse.ArgumentParser:
         "(tokens.json), or of tars with a manifest.jsonl",
     )
     p.add_argument("--out", required=True, help="folder of the run; an unfinished run there is resumed")
-    add_options(p)
+    options.add_shared(p)
+    add_own(p)
     return p
 
 
-def add_options(p: argparse.ArgumentParser) -> None:
-    """The options beside scale, data and folder, for any command that trains."""
-    p.add_argument("--seed", type=int, help="decides weights and order (default: the scale's, else 0)")
+def add_own(p: Any) -> None:
+    """The options of this trainer alone."""
     p.add_argument(
         "--allow-repeat", action="store_true", help="read tokens more than once where they are few"
     )
     p.add_argument("--compat", choices=("open_lm",), help="read the ids of tars as open_lm does")
-    p.add_argument("--print-every", type=int, default=1, metavar="N", help="print every N-th step; 0 = none")
     p.add_argument(
-        "--checkpoint-every", type=int, metavar="N", help="steps (default: the scale's number, evenly spread)"
-    )
-    p.add_argument(
-        "--checkpoint-minutes", type=float, default=30.0, metavar="M", help="and whenever it is M minutes old"
-    )
-    p.add_argument("--restart", action="store_true", help="forget what the folder of the run holds")
-    how = p.add_argument_group("the machine (no influence on the maths)")
-    how.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU where there is one")
-    how.add_argument("--threads", type=int, help="CPU threads; only 1 (default) repeats to the last bit")
-    how.add_argument(
         "--parallel", choices=("auto", "none", "ddp", "fsdp"), default="auto", help="weights whole or sharded"
     )
-    how.add_argument("--micro-batch", type=int, metavar="N", help="contexts at a time (default: by memory)")
-    how.add_argument(
-        "--compile", action=argparse.BooleanOptionalAction, help="torch.compile (default: on a GPU)"
-    )
-    how.add_argument("--on", choices=("here", "ray"), default="here", help="ray: on a cluster, by Ray Train")
-    how.add_argument("--workers", type=int, default=1, metavar="N", help="processes, with --on ray")
 
 
 def as_arguments(args: argparse.Namespace) -> list[str]:
-    """What :func:`add_options` parsed, as a command line again: for the processes of ``torchrun``."""
-    words: list[str] = []
-    for name in ("seed", "compat", "print_every", "checkpoint_every", "checkpoint_minutes", "device",
-                 "threads", "parallel", "micro_batch"):  # fmt: skip
-        if getattr(args, name) is not None:
-            words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
-    words += [f"--{name.replace('_', '-')}" for name in ("allow_repeat", "restart") if getattr(args, name)]
-    return words + ([] if args.compile is None else ["--compile" if args.compile else "--no-compile"])
+    """The parsed options as a command line again: for the processes of ``torchrun``."""
+    return options.words(args, ("compat", "parallel"), ("allow_repeat",))
 
 
 def run(scale: str | Path | scales.Scale, data_dir: Any, out: Any, args: argparse.Namespace) -> TrainResult:
-    """:func:`train`, here or on Ray, with the options of :func:`add_options`."""
+    """:func:`train`, here or on Ray, with the options of :func:`parser`."""
     settings: dict[str, Any] = {
-        "print_every": args.print_every,
-        "checkpoint_every": args.checkpoint_every,
-        "checkpoint_minutes": args.checkpoint_minutes,
-        "restart": args.restart,
+        **options.settings(args),
         "allow_repeat": args.allow_repeat,
         "compat": args.compat,
         "machine": Machine(args.device, args.threads, args.parallel, args.micro_batch, args.compile),
@@ -466,7 +441,7 @@ def run(scale: str | Path | scales.Scale, data_dir: Any, out: Any, args: argpars
     if args.on == "ray":
         from recipes.lm.on_ray import train_on_ray
 
-        return train_on_ray(args.workers, scale, data_dir, out, args.seed, **settings)
+        return train_on_ray(args.processes, scale, data_dir, out, args.seed, **settings)
     return train(scale, data_dir, out, args.seed, **settings)
 
 

@@ -118,8 +118,8 @@ def test_ray_train_trains_the_same_model(tmp_path, capsys) -> None:
     lm.train(SCALE, tokens, tmp_path / "one", 1, print_every=0)
     command = ["--on", "ray", "--device", "cpu", "--scale", str(tmp_path / "scale.yaml"), "--seed", "1"]
     command += ["--data", str(tokens), "--out", str(tmp_path / "two")]
-    assert lm.main([*command, "--workers", "2"]) == 0
+    assert lm.main([*command, "--processes", "2"]) == 0
     one, two = ([r["loss"] for r in records(tmp_path / name)] for name in ("one", "two"))
     assert two == pytest.approx(one, abs=1e-5)
-    assert lm.main([*command[:-1], str(tmp_path / "three"), "--workers", "3"]) == 1
+    assert lm.main([*command[:-1], str(tmp_path / "three"), "--processes", "3"]) == 1
     assert "3 processes cannot share a batch of 8" in capsys.readouterr().err

@@ -115,3 +115,34 @@ def test_winnow_train_in_two_processes_trains_what_one_trains(tmp_path, capfd):
                      "--device", "cpu"]) == 0  # fmt: skip
         losses.append([json.loads(line)["loss"] for line in (out / "log.jsonl").open()])
     assert len(losses[0]) == 4 and losses[1] == pytest.approx(losses[0], abs=1e-5)
+
+
+CLIP_SCALE = """
+name: mini-pairs
+track: image_text
+model: {small: {widths: [8, 8, 16], embed_dim: 16, vocab: 512, text_width: 16, context: 8}}
+pixels: {size: 32, resize: pad, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
+train: {samples: 640, batch: 64, lr: 3e-3, warmup: 2}
+"""
+
+
+def test_one_command_goes_from_pairs_to_a_leaderboard_row_and_resumes(capfd, tmp_path):
+    scale = tmp_path / "mini-pairs.yaml"
+    scale.write_text(CLIP_SCALE)
+    pool = tmp_path / "pool"
+    (pool / "shards").mkdir(parents=True)
+    source = sorted((demo_image_text.unpack() / "shards").glob("00000000*"))
+    for file in source:  # with the parquet file of the same rows, which must not be read as pairs too
+        (pool / "shards" / file.name).symlink_to(file)
+    command = ["benchmark", str(scale), "--pool", str(pool), "--recipe", "image_text/rules", "--out",
+               str(tmp_path / "out"), "--workers", "1", "--gpus", "2", "--seed", "3"]  # fmt: skip
+    assert main(command) == 0
+    said = "".join(capfd.readouterr())
+    assert "4/4 rank" in said and "step 10/10" in said and "UNOFFICIAL" in said
+    result = json.loads((tmp_path / "out/results/image_text/rules/seed-3.json").read_text())
+    assert result["train"]["tokens_or_samples"] == 640 and result["official"] is False
+    assert result["dataset"]["rows_pool"] == 1373 > result["dataset"]["rows"] > 640
+    assert {"associations_jaccard_score_10-12", "flags_worst_group5", "digits_acc1"} <= set(result["tasks"])
+    assert "mini-pairs (unofficial)" in (tmp_path / "out/leaderboard/leaderboard.md").read_text()
+    assert main(command) == 0  # nothing is trained twice
+    assert "step 10/10" not in "".join(capfd.readouterr())
