@@ -10,6 +10,7 @@ sizes and etags of these shards: a shard that changed is read again, the others 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import itertools
@@ -18,13 +19,14 @@ import multiprocessing
 import os
 import tempfile
 import threading
+import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import orjson
@@ -49,6 +51,10 @@ MOST_PARTS = 1024
 CACHED_ROWS = 2_000_000  # of index rows that are held at a time: about 100 MB
 UID = r"^[0-9a-f]{32}$"
 BLOCK = 512
+TRIES = 5
+PAUSE = 0.5  # seconds, doubled from try to try
+
+T = TypeVar("T")
 
 #: One row of a training pair. text_at is a place in the JSON member where `in_json`.
 FIELDS = [
@@ -96,11 +102,11 @@ class ShardRows:
 class Index:
     """An index on disk. shards: as listed; rows: int64 [shards]; fingerprint: of keys, captions and sizes."""
 
-    def __init__(self, folder: Path, shards: Sequence[Shard], table: pa.Table):
+    def __init__(self, folder: Path, name: str, shards: Sequence[Shard], table: pa.Table):
         self.shards = list(shards)
         self.rows = table.column("rows").to_numpy()
         self.skipped: list[str] = [text for texts in table.column("skipped").to_pylist() for text in texts]
-        self._folder = folder
+        self._folder, self._name = folder, name
         self._part = table.column("part").to_pylist()
         self._group = table.column("group").to_numpy()
         total = hashlib.blake2b(digest_size=16)
@@ -129,6 +135,19 @@ class Index:
                 self._held.popitem(last=False)
             return found
 
+    def remembered(self, what: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """What `make` finds by reading the whole index, kept beside it under a hash of `what`, so that it is
+        read once and not by every process and every start."""
+        name = hashlib.blake2b(f"{self._name}\0{what}".encode(), digest_size=12).hexdigest()
+        path = self._folder / f"counts-{name}.npz"
+        if not path.exists():
+            with _locked(path.with_suffix(".lock")):  # its own: what is counted may rest on other counts
+                if not path.exists():
+                    with storage.atomic_write(str(path)) as file:
+                        np.savez(file, **make())  # type: ignore[arg-type]
+        with np.load(path, allow_pickle=False) as found:
+            return dict(found)
+
     def _load(self, shard: int) -> ShardRows:
         if self.rows[shard] == 0:
             table = SCHEMA.empty_table()
@@ -143,14 +162,6 @@ class Index:
         ids = table.column("id")
         return ShardRows(
             keys=keys, ids=None if ids.null_count == len(ids) else ids.combine_chunks(), **places
-        )
-
-    def distinct(self, chosen: Callable[[int], np.ndarray] | None = None) -> int:
-        """How many different keys there are, among the rows that `chosen(shard)` (bool [n]) takes."""
-        return count_distinct(
-            (self.read(i).keys[chosen(i)] if chosen else self.read(i).keys)
-            for i in range(len(self.shards))
-            if self.rows[i]
         )
 
 
@@ -179,7 +190,7 @@ def open_index(
         with _locked(folder / ".lock"):
             if not whole.exists():
                 _build(folder, whole, list(zip(names, parts, strict=True)), weight, workers, bad)
-    return Index(folder, shards, pq.read_table(whole))
+    return Index(folder, whole.name, shards, pq.read_table(whole))
 
 
 def count_distinct(keys: Iterable[np.ndarray], in_memory: int = 1 << 23) -> int:
@@ -309,12 +320,14 @@ def index_shard(
     """(rows of `SCHEMA`, digest of keys, captions and sizes, what was skipped) of one tar or parquet file."""
     if shard.format not in ("wds", "parquet"):
         raise DataError(f"{shard.url}: the trainer reads tars and parquet, not {shard.format}; convert it")
-    skipped: list[str] = []
-    try:
+
+    def walk() -> Any:
         if shard.format == "wds":
-            names, captions, places, weights = _walk_tar(shard, weight, skipped, bad == "skip")
-        else:
-            names, captions, places, weights = _walk_parquet(shard, weight)
+            return _walk_tar(shard, weight, bad == "skip")
+        return _walk_parquet(shard, weight)
+
+    try:
+        names, captions, places, weights, skipped = with_retries(walk, shard.url)
     except FileNotFoundError:
         raise DataError(f"{shard.url} is missing; fetch it again or leave it out") from None
     names = pc.replace_substring_regex(names, COPY.pattern, "")  # copies of a row carry its uid
@@ -392,6 +405,11 @@ def _walk_parquet(shard: Shard, weight: str | None) -> Any:
             source = "id" if "id" in have else "uid" if "uid" in have else None
             wanted = [c for c in (source, "text", weight) if c is not None]
             missing = [c for c in [*wanted, "image"] if c not in have]
+            if "image" in have and not _is_bytes(parquet.schema_arrow.field("image").type):
+                kind = parquet.schema_arrow.field("image").type
+                raise DataError(
+                    f"{shard.url}: the column image is {kind}; it must be the files' bytes (binary)"
+                )
             if missing:
                 raise DataError(
                     f"{shard.url} lacks the column {', '.join(missing)}; it has {', '.join(have)}"
@@ -409,12 +427,16 @@ def _walk_parquet(shard: Shard, weight: str | None) -> Any:
                     weights.append(batch.column(weight))
                 row += len(text)
     except (pa.ArrowException, OSError) as error:
-        if isinstance(error, FileNotFoundError):
+        if _may_pass(error, shard.url):
             raise
         raise DataError(f"{shard.url}: not a readable parquet file ({error}); fetch it again") from None
     names = pa.concat_arrays(ids) if ids else pa.array([], pa.string())
     values = None if weight is None else pa.concat_arrays(weights) if weights else pa.array([], pa.float64())
-    return names, np.concatenate(captions), None, values
+    return names, np.concatenate(captions), None, values, []
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or kind == pa.binary_view()
 
 
 def _ids(column: pa.Array, where: str, row: int) -> pa.Array:
@@ -447,8 +469,10 @@ class _Damage(Exception):
     """A tar that cannot be read on from here."""
 
 
-def _walk_tar(shard: Shard, weight: str | None, skipped: list[str], skip: bool) -> Any:
-    """Ids, hashes of captions, places and weights of a tar's samples; the images are passed over."""
+def _walk_tar(shard: Shard, weight: str | None, skip: bool) -> Any:
+    """Ids, hashes of captions, places and weights of a tar's samples, and what was skipped; the images are
+    passed over."""
+    skipped: list[str] = []
     ids: list[str] = []
     captions: list[int] = []
     weights: list[Any] = []
@@ -479,11 +503,11 @@ def _walk_tar(shard: Shard, weight: str | None, skipped: list[str], skip: bool) 
                 for column, item in zip(places.values(), row, strict=True):
                     column.append(item)
         except (_Damage, EOFError, zlib.error, OSError) as error:
-            if isinstance(error, FileNotFoundError):
+            if _may_pass(error, shard.url):
                 raise
             refuse(f"after row {len(ids) - 1}: {error}")
     values = None if weight is None else _numbers(weights, shard, weight)
-    return pa.array(ids, pa.string()), np.array(captions, np.uint64), places, values
+    return pa.array(ids, pa.string()), np.array(captions, np.uint64), places, values, skipped
 
 
 def _numbers(values: list[Any], shard: Shard, weight: str) -> pa.Array:
@@ -579,18 +603,50 @@ def count_rows(shards: Sequence[Shard], most: int) -> int:
     """Rows in shards, counted until there are more than `most`; a shard that is broken counts as far as it
     can be read, for its reader says more of it."""
     count = 0
-    broken = (DataError, pa.ArrowException, OSError, EOFError, zlib.error, _Damage)
     for shard in shards:
-        with contextlib.suppress(*broken), storage.open_read(shard.url) as raw:
-            if shard.format == "parquet":
-                count += pq.ParquetFile(raw).metadata.num_rows
-            elif shard.format == "wds":
-                gz = codec(shard.url) == "gz"
-                file: Any = gzip.GzipFile(fileobj=raw) if gz else raw
-                for _ in _members(file, None if gz else shard.size):
-                    count += 1
-                    if count > most:
-                        return count
+        count += with_retries(functools.partial(_count, shard, most - count), shard.url)
         if count > most:
             break
     return count
+
+
+def _count(shard: Shard, most: int) -> int:
+    count = 0
+    try:
+        with storage.open_read(shard.url) as raw:
+            if shard.format == "parquet":
+                return pq.ParquetFile(raw).metadata.num_rows
+            if shard.format != "wds":
+                return 0
+            gz = codec(shard.url) == "gz"
+            file: Any = gzip.GzipFile(fileobj=raw) if gz else raw
+            for _ in _members(file, None if gz else shard.size):
+                count += 1
+                if count > most:
+                    break
+    except (pa.ArrowException, OSError, EOFError, zlib.error, _Damage) as error:
+        if _may_pass(error, shard.url) and not isinstance(error, FileNotFoundError):
+            raise
+    return count
+
+
+def _may_pass(error: BaseException, url: str) -> bool:
+    """Whether a fault is of the way to the file and not of the file: missing, or met on a network."""
+    lost = isinstance(error, OSError) and not storage.is_local(url) and not isinstance(error, zlib.error)
+    return isinstance(error, FileNotFoundError) or (lost and not isinstance(error, pa.ArrowException))
+
+
+def with_retries(call: Callable[[], T], url: str) -> T:
+    """Again after a fault that may pass; what is missing, refused or damaged is no such fault."""
+    for attempt in range(TRIES):
+        try:
+            return call()
+        except (DataError, FileNotFoundError, PermissionError, ValueError, TypeError, LookupError):
+            raise
+        except Exception as error:
+            if attempt == TRIES - 1:
+                raise DataError(
+                    f"{url} cannot be read, {TRIES} times: {error}; resume when it can"
+                ) from error
+            time.sleep(PAUSE * 2**attempt)
+    raise AssertionError

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import mmap
 import multiprocessing
-import queue
-import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +20,6 @@ JOB_ROWS = 64
 AHEAD = 2  # jobs that each worker may be ahead
 
 Tokenizer = Callable[[Sequence[str]], torch.Tensor]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -123,42 +120,3 @@ def _results(found: Any, slots: _Slots) -> Generator[Done, None, None]:
 
 def _as_it_is(value: Any) -> Any:
     return value
-
-
-def ahead(items: Generator[T, None, None], size: int = 1) -> Iterator[T]:
-    """The same items, made by a thread while the caller is busy, up to `size` + 1 of them ahead."""
-    ready: queue.Queue = queue.Queue(size)
-    stop = threading.Event()
-
-    def put(item: tuple[str, Any]) -> None:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return
-            except queue.Full:
-                continue
-
-    def make() -> None:
-        try:
-            for item in items:
-                put(("item", item))
-                if stop.is_set():
-                    return
-            put(("end", None))
-        except BaseException as error:  # told to the caller, in whose name this runs
-            put(("error", error))
-
-    thread = threading.Thread(target=make, name="clip-batches", daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, value = ready.get()
-            if kind == "end":
-                return
-            if kind == "error":
-                raise value
-            yield value
-    finally:
-        stop.set()
-        thread.join()
-        items.close()

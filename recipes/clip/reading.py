@@ -12,13 +12,12 @@ import json
 import os
 import shutil
 import tempfile
-import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,15 +28,11 @@ from curation.formats.compression import codec
 from curation.hashing import byte_buffers
 from curation.shards import Shard
 from recipes.clip.data import DataError
-from recipes.clip.index import Index
+from recipes.clip.index import Index, with_retries
 
 GAP = 1 << 20  # unwanted bytes that are read rather than skipped by a new request
 REQUEST = 32 << 20
 THREADS = 8
-TRIES = 5
-PAUSE = 0.5  # seconds, doubled from try to try
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -162,14 +157,15 @@ def _fetch(shard: Shard, rows: np.ndarray, places: _Columns | None, spool: Path)
         return storage.local_path(shard.url), places
     spool.parent.mkdir(parents=True, exist_ok=True)
     if places is None:
-        return str(spool), _with_retries(lambda: _spool_parquet(shard, rows, spool), shard.url)
-    return str(spool), _with_retries(lambda: _spool_tar(shard, places, spool), shard.url)
+        return str(spool), with_retries(lambda: _spool_parquet(shard, rows, spool), shard.url)
+    return str(spool), with_retries(lambda: _spool_tar(shard, places, spool), shard.url)
 
 
 def unchanged(shard: Shard) -> None:
     """Refuse a shard that is gone, or is not the one that the index was made of."""
     try:
-        now = _with_retries(lambda: storage.info(shard.url), shard.url)
+        # listed as it was for the index: some stores word an etag differently when asked for one file
+        (now,) = with_retries(lambda: storage.list_files(shard.url), shard.url)
     except FileNotFoundError:
         raise DataError(f"{shard.url} is gone since the training began; bring it back and resume") from None
     if (now.size, now.etag) != (shard.size, shard.etag):
@@ -177,22 +173,6 @@ def unchanged(shard: Shard) -> None:
             f"{shard.url} changed since its index was made: {shard.size} bytes ({shard.etag}), now "
             f"{now.size} ({now.etag}); bring the old file back and resume, or start a run on the new data"
         )
-
-
-def _with_retries(call: Callable[[], T], url: str) -> T:
-    """Again after a fault that may pass; what is missing, refused or damaged is no such fault."""
-    for attempt in range(TRIES):
-        try:
-            return call()
-        except (DataError, FileNotFoundError, PermissionError):
-            raise
-        except Exception as error:
-            if attempt == TRIES - 1:
-                raise DataError(
-                    f"{url} cannot be read, {TRIES} times: {error}; resume when it can"
-                ) from error
-            time.sleep(PAUSE * 2**attempt)
-    raise AssertionError
 
 
 def _spool_tar(shard: Shard, places: _Columns, spool: Path) -> _Columns:

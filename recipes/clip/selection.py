@@ -72,10 +72,21 @@ class Selection:
         return self.weights is not None or self.by_column
 
     @cached_property
+    def _what(self) -> str:
+        """Everything that counts depend on, beside the index."""
+        weights = "" if self.weights is None else self.weights.tobytes().hex()
+        drawn = f"{self.samples} {self.seed}" if self.by_weight else ""
+        return f"{subset_digest(self.subset)} {weights} {self.by_column} {drawn}"
+
+    @cached_property
     def _borders(self) -> np.ndarray:
         """Cumulative expected counts at the shards' ends, float64 [shards + 1]."""
-        shards = range(len(self.index.shards))
-        return expected_borders(np.array([self._weighted(i)[1].sum() for i in shards]), self.samples)
+
+        def add_up() -> dict[str, np.ndarray]:
+            shards = range(len(self.index.shards))
+            return {"weight": np.array([self._weighted(i)[1].sum() for i in shards])}
+
+        return expected_borders(self.index.remembered(f"weight {self._what}", add_up)["weight"], self.samples)
 
     def times(self, shard: int) -> tuple[np.ndarray, np.ndarray]:
         """Keys of a shard's rows and how often each is seen in a cycle: uint64 [n, 2], int64 [n]."""
@@ -94,31 +105,39 @@ class Selection:
     @cached_property
     def summary(self) -> tuple[int, int, int, np.ndarray]:
         """(rows of a cycle, distinct pairs, most often seen, rows of each shard). Reads the index once."""
-        totals = np.zeros(len(self.index.shards), np.int64)
+        found = self.index.remembered(f"rows {self._what}", self._count)
+        return int(found["rows"].sum()), int(found["distinct"]), int(found["most"]), found["rows"]
+
+    def _count(self) -> dict[str, np.ndarray]:
+        rows = np.zeros(len(self.index.shards), np.int64)
         most = 0
 
         def keys():  # type: ignore[no-untyped-def]
             nonlocal most
-            for shard in range(len(totals)):
+            for shard in range(len(rows)):
                 found, times = self.times(shard)
-                totals[shard] = times.sum()
+                rows[shard] = times.sum()
                 most = max(most, int(times.max(initial=0)))
                 yield found[times > 0]
 
         distinct = count_distinct(keys())
-        return int(totals.sum()), distinct, most, totals
+        return {"rows": rows, "distinct": np.int64(distinct), "most": np.int64(most)}  # type: ignore[dict-item]
 
     def cut(self, rounds: int) -> np.ndarray:
         """Split a cycle into passes; what each sees of each shard: int64 [rounds, shards]."""
         self.rounds = rounds
         if rounds == 1:
             return self.summary[3][None]
-        totals = np.zeros((rounds, len(self.index.shards)), np.int64)
-        for shard in range(len(self.index.shards)):
-            keys, times = self.times(shard)
-            for round in range(rounds):
-                totals[round, shard] = in_round(times, keys, self.seed, round, rounds).sum()
-        return totals
+
+        def count() -> dict[str, np.ndarray]:
+            totals = np.zeros((rounds, len(self.index.shards)), np.int64)
+            for shard in range(len(self.index.shards)):
+                keys, times = self.times(shard)
+                for round in range(rounds):
+                    totals[round, shard] = in_round(times, keys, self.seed, round, rounds).sum()
+            return {"rows": totals}
+
+        return self.index.remembered(f"cut {rounds} {self.seed} {self._what}", count)["rows"]
 
     def occurrences(self, shard: int, round: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows (int32 [n]) and keys (uint64 [n, 2]) that a pass sees of a shard, in file order."""

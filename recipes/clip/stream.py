@@ -28,7 +28,7 @@ from filters.image_text.pixels import Pixels
 from recipes.clip.augment import Views, augment
 from recipes.clip.data import DataError, Pairs, load_pairs, shards_of
 from recipes.clip.index import Index, count_rows, open_index
-from recipes.clip.loading import JOB_ROWS, Decoder, Done, Job, Tokenizer, ahead, carry_out
+from recipes.clip.loading import JOB_ROWS, Decoder, Done, Job, Tokenizer, carry_out
 from recipes.clip.order import Block, Order, check_share
 from recipes.clip.reading import Places, Reader
 from recipes.clip.sampling import ExactEpochs, SamplingError
@@ -40,6 +40,7 @@ from recipes.clip.selection import (
     refuse_unusable,
     subset_digest,
 )
+from recipes.training.ahead import ahead
 
 IN_MEMORY = 1 << 30  # bytes of decoded squares
 SAMPLING = ("epochs", "weighted", "shards_with_replacement")
@@ -309,7 +310,7 @@ class Stream:
         plans = _Plans(self._index, order, first, steps, share)
         with closing(plans), closing(carry_out(self._decoder, plans.jobs(), self._workers)) as done:
             made = self._made(range(first, steps), share, done, plans)
-            yield from ahead(made) if self._workers else made
+            yield from ahead(made, 1 if self._workers else 0)
 
     def _made(
         self, steps: range, share: tuple[int, int], done: Iterator[Done], plans: _Plans

@@ -121,6 +121,14 @@ def test_columns_that_are_missing(tmp_path):
     refused(tmp_path / "a.parquet", tmp_path, r"a\.parquet lacks the column text; it has uid, caption, image")
 
 
+def test_images_that_are_no_bytes(tmp_path):
+    images = [{"bytes": jpeg(1), "path": "1.jpg"}]
+    pq.write_table(pa.table({"uid": [uid(1)], "text": ["x"], "image": images}), tmp_path / "a.parquet")
+    refused(
+        tmp_path / "a.parquet", tmp_path, r"a\.parquet: the column image is struct.*must be the files' bytes"
+    )
+
+
 def test_other_formats(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "x"}\n')
     refused(tmp_path / "a.jsonl", tmp_path, r"a\.jsonl: the trainer reads tars and parquet, not jsonl")

@@ -371,9 +371,9 @@ def test_an_object_store_gives_the_same_batches(bucket, tmp_path):
 
 
 def test_a_fault_that_passes_is_tried_again_and_one_that_stays_is_named(tmp_path, monkeypatch):
-    from recipes.clip import reading
+    from recipes.clip import index, reading
 
-    monkeypatch.setattr(reading, "PAUSE", 0)
+    monkeypatch.setattr(index, "PAUSE", 0)
     failures = iter([OSError("connection reset")] * 3 + [None] * 1000)
     original = reading._spool_parquet
 
@@ -390,6 +390,54 @@ def test_a_fault_that_passes_is_tried_again_and_one_that_stays_is_named(tmp_path
     failures = iter([OSError("connection reset")] * 1000)
     with pytest.raises(DataError, match=r"\.parquet cannot be read, 5 times: connection reset; resume"):
         list(opened.batches(0, 10, (0, 8)))
+
+
+def test_an_index_of_a_store_that_falters_is_whole(tmp_path, monkeypatch):
+    """Neither a shard's rows nor the choice between memory and stream may depend on the network."""
+    import fsspec
+
+    from curation import storage
+    from recipes.clip import index
+
+    monkeypatch.setattr(index, "PAUSE", 0)
+    store = fsspec.filesystem("memory")
+    folder = pool(tmp_path / "pool", SIZES)
+    for file in folder.iterdir():
+        store.pipe_file(f"/falters/{file.name}", file.read_bytes())
+    opening, calls = storage.open_read, iter(range(10_000))
+
+    class Falters:
+        def __init__(self, file):
+            self.file, self.left = file, 40
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def read(self, size=-1):
+            self.left -= 1
+            if self.left == 0:
+                raise ConnectionResetError("connection reset")
+            return self.file.read(size)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+    def falters(url):
+        file = opening(url)
+        return Falters(file) if "falters" in url and next(calls) % 2 == 0 else file
+
+    monkeypatch.setattr(storage, "open_read", falters)
+    opened = source("memory://falters", Settings(80, 8), tmp_path)
+    assert opened.rows == 191
+    assert opened.fingerprint == source(folder, Settings(80, 8), tmp_path).fingerprint
+    assert index.count_rows(opened._index.shards, 1000) == 191
+    assert np.array_equal(
+        seen(opened, 10, batch=8), seen(source(folder, Settings(80, 8), tmp_path), 10, batch=8)
+    )
+    store.rm("/falters", recursive=True)
 
 
 def test_open_source_is_importable_as_the_trainer_calls_it(tmp_path):
