@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support import object_store
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
@@ -271,14 +272,14 @@ def test_captions_in_the_json_are_read_too(tmp_path):
 
 @pytest.mark.parametrize("form", ["tar", "parquet"])
 def test_memory_is_bounded_whatever_the_pool_weighs(form, tmp_path, monkeypatch):
-    """A pool of 60 MB of images, streamed with less than 10 MB of memory."""
+    """A pool of 40 MB of images, streamed with less than 8 MB of memory."""
     from recipes.clip import order, reading
 
     monkeypatch.setattr(order, "BLOCK_ROWS", 64)
     monkeypatch.setattr(reading, "REQUEST", 1 << 20)
     heavy = rows(0, 1)[0]["image"] + bytes(52_000)  # a JPEG may be followed by anything
     number = 0
-    for shard in range(12):
+    for shard in range(8):
         content = [{**row, "image": heavy} for row in rows(number, number + 100)]
         number += 100
         if form == "tar":
@@ -294,8 +295,8 @@ def test_memory_is_bounded_whatever_the_pool_weighs(form, tmp_path, monkeypatch)
             )
     del content
     size = sum(p.stat().st_size for p in (tmp_path / "pool").iterdir())
-    assert size > 60e6
-    settings = Settings(1200, 8)
+    assert size > 40e6
+    settings = Settings(800, 8)
     gc.collect()
     arrow = pa.total_allocated_bytes()
     tracemalloc.start()
@@ -303,14 +304,14 @@ def test_memory_is_bounded_whatever_the_pool_weighs(form, tmp_path, monkeypatch)
         opened = source(tmp_path / "pool", settings, tmp_path)
         seen_numbers = []
         most_arrow = 0
-        for batch in opened.batches(0, 150, (0, 8)):
+        for batch in opened.batches(0, 100, (0, 8)):
             seen_numbers += batch.tokens[:, 0].tolist()
             most_arrow = max(most_arrow, pa.total_allocated_bytes() - arrow)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert sorted(seen_numbers) == list(range(1200))
-    assert peak < 10e6 and most_arrow < 10e6
+    assert sorted(seen_numbers) == list(range(800))
+    assert peak < 8e6 and most_arrow < 8e6
 
 
 def test_spool_files_of_two_blocks_at_most_and_none_when_closed(tmp_path, monkeypatch):
@@ -327,26 +328,9 @@ def test_spool_files_of_two_blocks_at_most_and_none_when_closed(tmp_path, monkey
 
 
 @pytest.fixture
-def bucket(monkeypatch):
-    server_module = pytest.importorskip("moto.server", reason="moto is not installed")
-    pytest.importorskip("s3fs", reason="s3fs is not installed")
-    import boto3
-    import s3fs
-
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    s3fs.S3FileSystem.clear_instance_cache()
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="pool")
-    yield client
-    s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
+def bucket():
+    with object_store("pool") as client:
+        yield client
 
 
 def test_an_object_store_gives_the_same_batches(bucket, tmp_path):
