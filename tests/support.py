@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 WORDS = "the of and to a in cat river stone # … light window paper seven market slow".split()  # noqa: SIM905
 
@@ -51,3 +55,31 @@ def fingerprint(out: Path | str) -> dict[str, str]:
     folders = [out / "data", out / "scores", out / "_winnow" / "bad"]
     files = [f for folder in folders for f in sorted(folder.rglob("*")) if f.is_file()]
     return {f.relative_to(out).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+@contextmanager
+def object_store(bucket: str) -> Iterator[Any]:
+    """A real S3 server on this machine with one bucket; gives boto3's client. Skips without moto or s3fs."""
+    server_module = pytest.importorskip("moto.server", reason="moto is not installed")
+    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
+    import boto3
+
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        client = boto3.client("s3")
+        client.create_bucket(Bucket=bucket)
+        yield client
+        s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()

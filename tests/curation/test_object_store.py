@@ -7,7 +7,7 @@ import hashlib
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from support import fingerprint
+from support import fingerprint, object_store
 
 import curation as c
 
@@ -28,27 +28,9 @@ def plan(pool, out):
 
 
 @pytest.fixture
-def bucket(monkeypatch):
-    server_module = pytest.importorskip("moto.server", reason="moto is not installed")
-    pytest.importorskip("s3fs", reason="s3fs is not installed")
-    import boto3
-
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="winnow-engine")
-    yield client
-    s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
+def bucket():
+    with object_store("winnow-engine") as client:
+        yield client
 
 
 def test_same_bytes_on_an_object_store(bucket, text_pool, tmp_path):

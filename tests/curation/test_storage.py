@@ -10,6 +10,7 @@ import subprocess
 import pyarrow as pa
 import pytest
 from reading import read
+from support import object_store
 
 from curation import formats, storage
 from curation.shards import list_shards
@@ -18,29 +19,8 @@ from curation.shards import list_shards
 @pytest.fixture(scope="module")
 def s3():
     """An S3 server on this machine, found through the environment alone; gives a boto3 client."""
-    boto3 = pytest.importorskip("boto3")
-    server_module = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    settings = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        import s3fs
-
-        s3fs.S3FileSystem.clear_instance_cache()
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="winnow")
+    with object_store("winnow") as client:
         yield client
-        s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
 
 
 def s3_keys(client) -> list[str]:

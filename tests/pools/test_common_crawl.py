@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from local_web import cut, serve, status
-from support import read_rows
+from support import object_store, read_rows
 
 import baselines
 import curation as c
@@ -312,26 +312,9 @@ def test_from_listing_to_rows_over_a_bad_connection(mirror, embedded, tmp_path):
 
 
 @pytest.fixture
-def bucket(monkeypatch):
-    server_module = pytest.importorskip("moto.server", reason="moto is not installed")
-    pytest.importorskip("s3fs", reason="s3fs is not installed")
-    import boto3
-    import s3fs
-
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    s3fs.S3FileSystem.clear_instance_cache()
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="commoncrawl")
-    yield client
-    s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
+def bucket():
+    with object_store("commoncrawl") as client:
+        yield client
 
 
 def test_the_same_by_s3_fetched_and_streamed(bucket, embedded, tmp_path, monkeypatch):
