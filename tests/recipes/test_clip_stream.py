@@ -297,6 +297,8 @@ def test_memory_is_bounded_whatever_the_pool_weighs(form, tmp_path, monkeypatch)
     size = sum(p.stat().st_size for p in (tmp_path / "pool").iterdir())
     assert size > 40e6
     settings = Settings(800, 8)
+    warm = source(pool(tmp_path / "warm", SIZES, form), Settings(80, 8), tmp_path)
+    assert seen(warm, 10, batch=8).shape == (10, 8)  # what is imported on first use is not counted
     gc.collect()
     arrow = pa.total_allocated_bytes()
     tracemalloc.start()
