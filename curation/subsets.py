@@ -125,10 +125,15 @@ def read_subset(url: Any) -> np.ndarray:
 
 def multiplicity(subset: np.ndarray, ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """How often each id stands in a sorted subset: int64[n]."""
+    return multiplicity_of_words(subset, _words(parse_ids(ids)))
+
+
+def multiplicity_of_words(subset: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """`multiplicity` of ids that are parsed already: uint64[n, 2], high half first."""
     from curation import _hash_kernels as kernels
 
-    out = np.empty(len(ids), np.int64)
-    kernels.count_in_sorted(_words(subset), _words(parse_ids(ids)), out)
+    out = np.empty(len(words), np.int64)
+    kernels.count_in_sorted(_words(subset), np.ascontiguousarray(words), out)
     return out
 
 

@@ -245,7 +245,7 @@ def _samples(stream: _Stream, max_record: int) -> Iterator[Sample]:
             return
         if not header.strip(b"\0"):
             break  # end of archive
-        member = _header(header)
+        member = read_header(header)
         if member is None:
             damaged = current.key if current and set(current.members) != usual else "?"
             yield from _cut(current, at, usual, f"damaged tar header at byte {at}")
@@ -260,7 +260,7 @@ def _samples(stream: _Stream, max_record: int) -> Iterator[Sample]:
             if len(data) < padded:
                 yield from _cut(current, at, usual, _end(stream, at))
                 return
-            long_name = _long_name(data[:size], kind) or long_name
+            long_name = read_long_name(data[:size], kind) or long_name
             continue
         if kind not in b"0\0":
             stream.skip(padded)  # folders, links, global headers hold no data of a sample
@@ -319,7 +319,7 @@ def _cut(current: Sample | None, at: int, usual: set[str] | None, error: str) ->
     )
 
 
-def _header(header: bytes) -> tuple[str, int, int] | None:
+def read_header(header: bytes) -> tuple[str, int, int] | None:
     """(name, size, type) of a member, or None where the checksum does not hold."""
     try:
         stated = int(header[148:156].strip(b"\0 ") or b"0", 8)
@@ -341,7 +341,7 @@ def _header(header: bytes) -> tuple[str, int, int] | None:
     return name.decode("utf-8", "replace"), size, header[156]
 
 
-def _long_name(data: bytes, kind: int) -> str | None:
+def read_long_name(data: bytes, kind: int) -> str | None:
     if kind == ord("L"):
         return data.rstrip(b"\0").decode("utf-8", "replace")
     while data:  # pax records: "<length> <key>=<value>\n"
@@ -361,7 +361,7 @@ def _resync(stream: _Stream) -> bool:
         block = stream.read(_BLOCK)
         if len(block) < _BLOCK:
             return False
-        if block[257:262] == b"ustar" and _header(block) is not None:
+        if block[257:262] == b"ustar" and read_header(block) is not None:
             stream.unread(block)
             return True
 

@@ -92,7 +92,7 @@ class Pixels:
             with Image.open(buffer) as image:
                 if self.rgb == "last":
                     return np.asarray(self._square(image).convert("RGB"))
-                rgb = _on_white(image) if self.rgb == "white" else image.convert("RGB")
+                rgb = on_white(image) if self.rgb == "white" else image.convert("RGB")
         except Exception as error:
             # Pillow's own words name the buffer by its address, which differs from run to run
             reason = str(error).replace(f" {buffer!r}", "")
@@ -180,7 +180,7 @@ def _three(value: Any) -> tuple[float, float, float]:
     return (value,) * 3 if isinstance(value, int | float) else tuple(value)
 
 
-def _on_white(image):  # type: ignore[no-untyped-def]
+def on_white(image):  # type: ignore[no-untyped-def]
     """RGB copy of a Pillow image, transparent parts on white (black would make an edge nobody drew)."""
     from PIL import Image
 

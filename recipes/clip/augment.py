@@ -14,8 +14,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from filters.image_text.pixels import Pixels, UndecodableImage
-from filters.image_text.pixels import _on_white as on_white
+from filters.image_text.pixels import Pixels, UndecodableImage, on_white
 
 
 class ShiftAndCrop(Protocol):

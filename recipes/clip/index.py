@@ -39,8 +39,8 @@ from curation import storage
 from curation.formats import row_id
 from curation.formats.compression import codec
 from curation.formats.wds import IMAGES
-from curation.formats.wds import _header as tar_header
-from curation.formats.wds import _long_name as tar_long_name
+from curation.formats.wds import read_header as tar_header
+from curation.formats.wds import read_long_name as tar_long_name
 from curation.hashing import hash64, hash128
 from curation.shards import Shard
 from curation.subsets import DTYPE, format_ids, parse_ids

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from curation.subsets import multiplicity_of_words
 from recipes.clip.data import DataError
 from recipes.clip.index import Index, ShardRows, count_distinct
 from recipes.clip.order import BlockOrder, Order, ReplacedOrder, SmallOrder, in_round, shape_of
@@ -40,7 +41,7 @@ class Selection:
         if self.subset is None:
             times = np.ones(len(known), np.int64)
         else:
-            times = _multiplicity(self.subset, known.keys)
+            times = multiplicity_of_words(self.subset, known.keys)
         return known, times
 
     def _merged(self, keys: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -171,15 +172,6 @@ class Selection:
             return distinct_in_sorted(self.subset) - self.summary[1]
         plain = Selection(self.index, self.subset)
         return distinct_in_sorted(self.subset) - plain.summary[1]
-
-
-def _multiplicity(subset: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    from curation import _hash_kernels as kernels
-
-    out = np.empty(len(keys), np.int64)
-    words = np.asarray(subset).view("<u8").reshape(-1, 2)
-    kernels.count_in_sorted(words, np.ascontiguousarray(keys), out)
-    return out
 
 
 def distinct_in_sorted(subset: np.ndarray, step: int = 1 << 20) -> int:

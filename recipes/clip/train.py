@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from recipes import scale as scales
 from recipes.clip.run_folder import MODEL, RESULT, TrainResult, begin, stop_on_bad_batch
-from recipes.clip.settings import Settings, check_precision, learning_rate
+from recipes.clip.settings import SAMPLINGS, Settings, check_precision, learning_rate
 from recipes.scale import Scale
 from recipes.training import options
 from recipes.training.run_folder import LOG, PAGE, TrainingError, truncated_log, write_json
@@ -79,6 +79,8 @@ def train(
     restart: bool = False,
     subset: Any = None,
     weights: Any = None,
+    allow_missing: bool = False,
+    bad: str = "refuse",
     threads: int | None = None,
     device: str | None = None,
     machine: Machine | None = None,
@@ -86,8 +88,9 @@ def train(
 ) -> TrainResult:
     """Train the model of `scale` on `shards`; goes on where an earlier attempt stopped.
 
-    shards, subset, weights: as `recipes.clip.stream.open_source` takes them (folder or files of WebDataset
-    tars or parquet, a table, or Pairs; ids to keep; how often each is drawn). seed: of the initial weights,
+    shards, subset, weights, allow_missing, bad: as `recipes.clip.stream.open_source` takes them (folder or
+    files of WebDataset tars or parquet, a table, or Pairs; ids to keep; how often each is drawn; whether
+    some of the ids may be missing; whether bad rows stop the run). seed: of the initial weights,
     the order and the views. quiet: no console; print_every: every n-th step. checkpoint_every: steps
     (default: the scale's number of checkpoints, evenly spread; 0: none), and there is one whenever the last
     is `checkpoint_minutes` old; neither has any influence on the result. restart: forget what `out` holds.
@@ -107,7 +110,8 @@ def train(
 
     where = device_named(device or machine.device)
     with cpu_threads(threads or machine.threads, where.type == "cpu"), join(where) as world, _own_random():
-        run = _Run(scale, shards, Path(out), seed, machine, world, subset, weights)
+        chosen = {"subset": subset, "weights": weights, "allow_missing": allow_missing, "bad": bad}
+        run = _Run(scale, shards, Path(out), seed, machine, world, chosen)
         every = 0 if quiet else print_every
         return run.go(every, checkpoint_every, checkpoint_minutes, restart, on_step)
 
@@ -123,8 +127,7 @@ class _Run:
         seed: int,
         machine: Machine,
         world: World,
-        subset: Any,
-        weights: Any,
+        chosen: dict[str, Any],
     ) -> None:
         from recipes.clip.model import build
         from recipes.clip.stream import open_source
@@ -143,9 +146,8 @@ class _Run:
             self.model.tokenizer,
             self.settings,
             seed,
-            subset=subset,
-            weights=weights,
             workers=machine.workers,
+            **chosen,
         )
         self.identity = {
             "scale_hash": scale.hash,
@@ -410,6 +412,13 @@ def add_own(p: Any) -> None:
     """The options of this trainer alone."""
     p.add_argument("--subset", help="of a pool: a subset file of uids (u8,u8 .npy), with multiplicity")
     p.add_argument("--weights", help="how often each pair is drawn, for sampling: weighted")
+    p.add_argument(
+        "--sampling",
+        choices=SAMPLINGS,
+        help="not the scale's, which makes it another scale; DataComp's is shards_with_replacement",
+    )
+    p.add_argument("--allow-missing", action="store_true", help="the subset may name pairs that are gone")
+    p.add_argument("--bad", choices=("refuse", "skip"), default="refuse", help="rows that cannot be read")
     p.add_argument("--precision", choices=("fp32", "bf16"), help="default: the scale's; in the result")
     p.add_argument("--checkpoint-activations", action="store_true", help="less memory for more operations")
     p.add_argument("--workers", type=int, default=0, metavar="N", help="processes that decode, for each")
@@ -417,7 +426,11 @@ def add_own(p: Any) -> None:
 
 def as_arguments(args: argparse.Namespace) -> list[str]:
     """The parsed options as a command line again: for the processes of ``torchrun``."""
-    return options.words(args, ("subset", "weights", "precision", "workers"), ("checkpoint_activations",))
+    return options.words(
+        args,
+        ("subset", "weights", "sampling", "bad", "precision", "workers"),
+        ("allow_missing", "checkpoint_activations"),
+    )
 
 
 def run(scale: str | Path | Scale, data: Any, out: str | Path, args: argparse.Namespace) -> TrainResult:
@@ -426,6 +439,8 @@ def run(scale: str | Path | Scale, data: Any, out: str | Path, args: argparse.Na
         **options.settings(args),
         "subset": args.subset,
         "weights": args.weights,
+        "allow_missing": args.allow_missing,
+        "bad": args.bad,
         "machine": Machine(
             device=args.device,
             threads=args.threads,
@@ -436,6 +451,8 @@ def run(scale: str | Path | Scale, data: Any, out: str | Path, args: argparse.Na
             compile=bool(args.compile),
         ),
     }
+    if args.sampling:
+        scale = scales.load(scale).replace(train={"sampling": args.sampling})
     if args.on == "ray":
         return train_on_ray(args.processes, scale, data, out, args.seed or 0, **settings)
     return train(scale, data, out, args.seed or 0, **settings)
