@@ -6,7 +6,7 @@ decode and crop   JPEGs of 512 x 342 pixels to 224 px training views (random res
                   the area, bicubic, normalised): ours, and the transform of open_clip's trainer, one by one
 index             one pass over the tars of a pool, before the first run on it, imports included
 waiting           a small vision transformer trained from tars that do not fit in memory, decoded by one
-                  worker process: the share of the steps spent waiting, from the trainer's own log (a CPU computes
+                  worker process: the share of the steps spent waiting, from the trainer's log (a CPU computes
                   slowly: this says that nothing stands between loader and model, not that a GPU is fed)
 
 The photographs are the two that scikit-learn carries, cut at random places. CPU seconds of one thread but for
@@ -142,9 +142,7 @@ def main() -> None:
         log = [json.loads(line) for line in (folder / "run" / "log.jsonl").open()][3:]
         rate = statistics.median(r["samples_per_second"] for r in log)
         wait = sum(r["data_wait"] * r["seconds"] for r in log) / sum(r["seconds"] for r in log)
-        print(
-            f"streamed training of a small ViT: {rate:,.0f} samples/s, {wait:.1%} of the time waiting for data"
-        )
+        print(f"streamed training of a small ViT: {rate:,.0f} samples/s, {wait:.1%} of it waiting for data")
 
 
 if __name__ == "__main__":
