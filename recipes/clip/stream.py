@@ -393,7 +393,9 @@ class _Plans:
         self._ask()  # only now: processes are forked before there are threads
         self._ask()
         count = 0
-        while self._ahead:
+        while self._ahead or self._asked < len(self._numbers):
+            if not self._ahead:  # many workers and small blocks: more is under way than two blocks hold
+                self._ask()
             number, future = self._ahead.popleft()
             block, names, _, places = future.result()
             self._blocks[number] = (block, names)

@@ -63,6 +63,16 @@ def test_batches_do_not_depend_on_processes_workers_or_resuming(form, sampling, 
     assert all(b.ids == [uid(n) for n in b.tokens[:, 0].tolist()] for b in whole)
 
 
+def test_workers_may_be_further_ahead_than_blocks_are_long(tmp_path, monkeypatch):
+    monkeypatch.setattr("recipes.clip.order.BLOCK_ROWS", 8)
+    folder, settings = pool(tmp_path / "pool", SIZES), Settings(8 * 21, 8)
+    one = source(folder, settings, tmp_path)
+    assert one.sampling["depth"] == 4  # jobs in a block; three workers have six under way
+    many = list(source(folder, settings, tmp_path, workers=3).batches(0, 21, (0, 8)))
+    for a, b in zip(many, one.batches(0, 21, (0, 8)), strict=True):
+        assert torch.equal(a.pixels, b.pixels) and a.ids == b.ids
+
+
 def test_forms_hold_the_same_rows_in_the_same_order(tmp_path):
     settings = Settings(8 * 40, 8)
     found = {}
