@@ -114,6 +114,11 @@ def open_source(
     if (weights is not None) != (kind == "weighted") and not (weights and kind == "shards_with_replacement"):
         need = "needs weights" if weights is None else "takes no weights; use sampling: weighted"
         raise SamplingError(f"sampling: {kind} {need}")
+    if kind == "shards_with_replacement" and isinstance(weights, str):
+        raise SamplingError(
+            f'sampling: {kind} takes a factor for every place of data, not the column "{weights}": '
+            "its rows come as their shards hold them; use sampling: weighted"
+        )
     chosen = None
     if subset is not None:
         chosen = subset if isinstance(subset, np.ndarray) else _read_subset(subset)

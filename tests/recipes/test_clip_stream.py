@@ -169,6 +169,7 @@ def test_weights_that_make_no_sense_are_refused(tmp_path):
         (weighted, None, "sampling: weighted needs weights"),
         (Settings(160, 8), "quality", "sampling: epochs takes no weights"),
         (Settings(160, 8, sampling="nonsense"), None, 'sampling is "nonsense"; use one of epochs, weighted'),
+        (Settings(160, 8, sampling="shards_with_replacement"), "quality", 'not the column "quality"'),
         (weighted, [1.0, 2.0], "2 weights for 1 places of data"),
         (weighted, {"elsewhere": 1.0}, "weights for elsewhere; the data are"),
         (weighted, [-1.0], "finite and >= 0"),
