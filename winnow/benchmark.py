@@ -52,6 +52,10 @@ def add(commands: Any) -> None:
     sub.add_argument("--workers", type=int, help="processes or local Ray CPUs (default: all cores)")
     sub.add_argument("--gpus", type=int, default=1, help="of this machine; 8 = torchrun with 8 processes")
     sub.add_argument("--gpu", default="H100", help="what they are, for the estimate (default: H100)")
+    sub.add_argument("--micro-batch", type=int, metavar="N", help="images: pairs at a time on a GPU, where "
+                     "its memory does not hold its share of the batch")  # fmt: skip
+    sub.add_argument("--checkpoint-activations", action="store_true", help="images: a third more operations "
+                     "for a small part of the memory; the result is the same")  # fmt: skip
     sub.add_argument("--allow-repeat", action="store_true", help="text: a small set may repeat")
     sub.add_argument("--eval-data", help="folder of DCLM's task files, or of DataComp's evaluation sets")
     sub.add_argument("--fetch", action="store_true", help="fetch the task files by URL")
@@ -103,7 +107,9 @@ def _entry(arguments: Any, scale: Any, recipe: Any, steps: Any, out: Path, here:
         model = jobs.train_text(scale, data, here / "model", arguments.seed, gpus=arguments.gpus,
                                 allow_repeat=arguments.allow_repeat)  # fmt: skip
     else:
-        model = jobs.train_clip(scale, data, here / "model", arguments.seed, gpus=arguments.gpus)
+        model = jobs.train_clip(scale, data, here / "model", arguments.seed, gpus=arguments.gpus,
+                                micro_batch=arguments.micro_batch,
+                                checkpoint_activations=arguments.checkpoint_activations)  # fmt: skip
     _say(f"{next(number)}/{total} evaluate")
     result = (
         out / "results" / scale.track / Path(recipe.path).stem / f"seed-{model.name.rpartition('-')[2]}.json"

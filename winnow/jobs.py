@@ -87,8 +87,9 @@ def train_text(
 
 
 def train_clip(
-    scale: Any, run_dir: str | Path, out: str | Path, seed: int | None = None, *, gpus: int = 1
-) -> Path:
+    scale: Any, run_dir: str | Path, out: str | Path, seed: int | None = None, *, gpus: int = 1,
+    micro_batch: int | None = None, checkpoint_activations: bool = False,
+) -> Path:  # fmt: skip
     """Train one CLIP model on a run's kept pairs; else as :func:`train_text`. Beside GPUs, every other core
     decodes images: one GPU at ViT-B/32 wants more than a process can decode."""
     from recipes.clip.train import Machine
@@ -99,9 +100,14 @@ def train_clip(
     decoders = max(1, (os.cpu_count() or 1) // gpus - 1) if device().type == "cuda" else 0
     if gpus > 1:
         options = ["--seed", str(seed or 0), "--workers", str(decoders)]
+        options += [] if micro_batch is None else ["--micro-batch", str(micro_batch)]
+        options += ["--checkpoint-activations"] * checkpoint_activations
         torchrun("recipes.clip.train", gpus, scale, run_dir, folder, options)
     else:
-        train_pairs(scale, run_dir, folder, seed or 0, machine=Machine(workers=decoders))
+        machine = Machine(
+            micro_batch=micro_batch, checkpoint_activations=checkpoint_activations, workers=decoders
+        )
+        train_pairs(scale, run_dir, folder, seed or 0, machine=machine)
     return folder
 
 

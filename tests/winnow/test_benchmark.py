@@ -146,3 +146,18 @@ def test_one_command_goes_from_pairs_to_a_leaderboard_row_and_resumes(capfd, tmp
     assert "mini-pairs (unofficial)" in (tmp_path / "out/leaderboard/leaderboard.md").read_text()
     assert main(command) == 0  # nothing is trained twice
     assert "step 10/10" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_a_gpu_that_cannot_hold_its_share_of_the_pairs_gets_fewer_at_a_time(gpus, tmp_path, monkeypatch):
+    from recipes import scale as scales
+    from recipes.clip import train
+    from winnow import jobs
+
+    said = []
+    monkeypatch.setattr(train, "train", lambda *a, machine: said.append(machine))
+    monkeypatch.setattr(jobs, "torchrun", lambda *a: said.append(train.parser().parse_args(
+        ["--data", "d", "--out", "o", *a[-1]])))  # fmt: skip
+    jobs.train_clip(scales.load("clip-small"), tmp_path, tmp_path / "m", gpus=gpus, micro_batch=256,
+                    checkpoint_activations=True)  # fmt: skip
+    assert (said[0].micro_batch, said[0].checkpoint_activations) == (256, True)
