@@ -100,7 +100,7 @@ class Engine:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
         if self.random:  # dropout draws by (seed, step, process), so a resumed run draws the same
-            torch.manual_seed((self.seed * 1_000_003 + step) * 65_537 + self.world.rank)
+            torch.manual_seed(((self.seed * 1_000_003 + step) * 65_537 + self.world.rank) % (1 << 63))
         try:
             loss = self._gradients(pixels, tokens)
             done = self._agree(loss, self._clip(), late)

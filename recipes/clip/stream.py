@@ -29,7 +29,7 @@ from recipes.clip.augment import Views, augment
 from recipes.clip.data import DataError, Pairs, load_pairs, shards_of
 from recipes.clip.index import Index, count_rows, open_index
 from recipes.clip.loading import JOB_ROWS, Decoder, Done, Job, Tokenizer, carry_out
-from recipes.clip.order import Block, Order, check_share
+from recipes.clip.order import Block, Order, ReplacedOrder, check_share
 from recipes.clip.reading import Places, Reader
 from recipes.clip.sampling import ExactEpochs, SamplingError
 from recipes.clip.selection import (
@@ -305,9 +305,10 @@ class Stream:
         )
 
     def batches(self, first: int, steps: int, share: tuple[int, int]) -> Iterator[Batch]:
-        """Batches of steps first … steps - 1; see `Source`. A share that cuts a lane is refused."""
+        """Batches of steps first … steps - 1; see `Source`. A share that cuts a block's lane is refused."""
         order = self._order
-        check_share(share, order.batch, order.lanes)
+        # DataComp's few lanes may be cut: two processes then read the same shards, each its own rows of them
+        check_share(share, order.batch, None if isinstance(order, ReplacedOrder) else order.lanes)
         if first >= steps:
             return
         if steps > order.steps:

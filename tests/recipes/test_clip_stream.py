@@ -190,6 +190,15 @@ def test_processes_that_do_not_divide_the_lanes_are_refused(tmp_path):
         next(opened.batches(0, 20, (0, 30)))
 
 
+def test_more_processes_than_datacomps_manner_has_lanes(tmp_path):
+    settings = Settings(64 * 4, 64, sampling="shards_with_replacement")
+    opened = source(pool(tmp_path / "pool", (60, 30)), settings, tmp_path)
+    assert opened.sampling["lanes"] == 32
+    whole = seen(opened, 4, batch=64)
+    for process in (0, 21, 63):
+        assert np.array_equal(seen(opened, 4, share=(process, process + 1)), whole[:, process : process + 1])
+
+
 def test_a_table_and_pairs(tmp_path):
     table = pa.Table.from_pylist([{**row, "id": row["uid"]} for row in rows(0, 40)])
     memory = source(table, Settings(64, 8, resized_crop=None), tmp_path)

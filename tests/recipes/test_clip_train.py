@@ -411,6 +411,8 @@ def test_a_model_with_dropout_repeats_and_resumes_too(tmp_path):
     torch.rand(7)
     train(scale, table(), tmp_path / "cut", quiet=True)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    short = vit(vision={"patch_dropout": 0.5}, samples=32)
+    train(short, table(), tmp_path / "large seed", seed=2**31, quiet=True)  # times a million: above 64 bits
 
 
 def test_precision_is_the_users_choice_and_stands_in_the_result(tmp_path):
