@@ -49,7 +49,7 @@ clip-tiny: env  ## the image-text track of the demo
 lm-10m lm-40m lm-80m lm-150m lm-400m-1x lm-1b-1x lm-3b-1x lm-7b-1x lm-7b-2x clip-mini clip-small clip-medium \
 clip-large clip-xlarge: env
 	$(BIN)/winnow benchmark $@ $(if $(POOL),--pool "$(POOL)") $(if $(RECIPE),--recipe "$(RECIPE)") --gpus $(GPUS) \
-		--out "$(OUT)" $(if $(DRY),--dry-run) $(ARGS)
+		--out "$(if $(filter file,$(origin OUT)),benchmark-out,$(OUT))" $(if $(DRY),--dry-run) $(ARGS)
 
 lock: $(VENV)/.ready  ## resolve the pinned requirements again
 	$(BIN)/uv pip compile -q pyproject.toml --extra all --extra dev --universal --python-version 3.10 \

@@ -154,10 +154,16 @@ def is_listing(place: str) -> bool:
 
 
 def pool_argument(value: str | None) -> str | list[str] | None:
-    """What a pool on the command line stands for: the shards of a listing file, or the place itself."""
-    if value is None or not is_listing(value):
-        return value
-    return list(read(value).url)
+    """What a pool on the command line stands for: the shards of a listing file; of a folder in DataComp's
+    layout the tars, without the parquet files of the same rows; else the place itself."""
+    if value is None:
+        return None
+    if is_listing(value):
+        return list(read(value).url)
+    shards = storage.join(value, "shards")
+    if storage.exists(storage.join(value, "metadata")) and storage.exists(shards):
+        return storage.join(shards, "*.tar")
+    return value
 
 
 def fetch(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,11 @@ class Scale:
                 f"missing {', '.join(missing)}"
             ] * bool(missing)
             raise ScaleError(f"scale {self.name!r}, section {key}: {'; '.join(what)}")
+        kinds = typing.get_type_hints(cls)
+        for name, value in values.items():
+            if not _fits(value, kinds[name]):
+                wanted = PLAIN[kinds[name]]
+                raise ScaleError(f"scale {self.name!r}, section {key}: {name} is {value!r}, not {wanted}")
         return cls(**values)
 
     def replace(self, **settings: Any) -> Scale:
@@ -161,6 +167,18 @@ def yaml_loader() -> type:
         "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
     )
     return Loader
+
+
+PLAIN = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a plain kind; what is no plain kind checks itself."""
+    if kind not in PLAIN:
+        return True
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float) if kind is float else isinstance(value, kind)
 
 
 def _freeze(value: Any) -> Any:

@@ -54,8 +54,8 @@ def add(commands: Any) -> None:
     sub.add_argument("--gpu", default="H100", help="what they are, for the estimate (default: H100)")
     sub.add_argument("--micro-batch", type=int, metavar="N", help="images: pairs at a time on a GPU, where "
                      "its memory does not hold its share of the batch")  # fmt: skip
-    sub.add_argument("--checkpoint-activations", action="store_true", help="images: a third more operations "
-                     "for a small part of the memory; the result is the same")  # fmt: skip
+    sub.add_argument("--checkpoint-activations", action=argparse.BooleanOptionalAction, help="images: a "
+                     "third more operations for a small part of the memory (default: on a GPU)")  # fmt: skip
     sub.add_argument("--allow-repeat", action="store_true", help="text: a small set may repeat")
     sub.add_argument("--eval-data", help="folder of DCLM's task files, or of DataComp's evaluation sets")
     sub.add_argument("--fetch", action="store_true", help="fetch the task files by URL")
@@ -65,15 +65,17 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Exit code 0: the row is on the leaderboard (or, dry, the plan is sound)."""
     from recipes import scale as scales
+    from winnow import jobs
 
     scale = scales.load(arguments.scale)
+    jobs.check_processes(scale, arguments.gpus)
     out = Path(arguments.out)
     recipe = _recipe(arguments)
     name = Path(recipe.path).stem if recipe else None
     here = out / name if name else out
     print(_plan(arguments, scale, out), flush=True)
     if recipe and arguments.pool:
-        values = {**variables(arguments), "pool": _pool(arguments, scale), "out": str(here / "run")}
+        values = {**variables(arguments), "out": str(here / "run")}
         steps = recipe.plan(**values)
         if arguments.dry_run:
             import curation as c
@@ -117,6 +119,7 @@ def _entry(arguments: Any, scale: Any, recipe: Any, steps: Any, out: Path, here:
     record = jobs.evaluate(
         model, result, recipe=str(arguments.recipe), run_dir=here / "run",
         data_dir=arguments.eval_data, fetch=arguments.fetch, sets=arguments.tasks, show_progress=True,
+        workers=None if text else arguments.gpus,
     )  # fmt: skip
     print(jobs.summary(record))
     _say(f"{next(number)}/{total} rank")
@@ -137,16 +140,6 @@ def _tokenise(arguments: Any, scale: Any, here: Path) -> Path:
                       workers=arguments.workers, on=arguments.on)  # fmt: skip
     print(describe(shards), flush=True)
     return data
-
-
-def _pool(arguments: Any, scale: Any) -> str:
-    """What the recipe is to read: of a folder in DataComp's layout the tars, without the parquet files beside
-    them, which hold the same rows."""
-    from curation import storage
-
-    shards = storage.join(arguments.pool, "shards")
-    tars = scale.track == "image_text" and storage.exists(shards)
-    return storage.join(shards, "*.tar") if tars else arguments.pool
 
 
 def _recipe(arguments: Any) -> Any:

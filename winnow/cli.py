@@ -248,7 +248,9 @@ def _train(arguments: argparse.Namespace) -> None:
         words = trainer.as_arguments(arguments)
         torchrun(trainer.__name__, arguments.gpus, scale, data, arguments.out, words)
     else:
-        print(trainer.run(scale, data, arguments.out, arguments))
+        done = trainer.run(scale, data, arguments.out, arguments)
+        print(f"{done.scale}, seed {done.seed}: {done.steps:,} steps, {done.epochs:.2f} epochs, loss "
+              f"{done.final_loss:.3f} -> {arguments.out}")  # fmt: skip
 
 
 def _train_filter(arguments: argparse.Namespace) -> None:
@@ -285,6 +287,9 @@ def _eval(arguments: argparse.Namespace) -> int:
     )
     print(jobs.summary(record))
     print(f"result: {arguments.out}")
+    if not record["tasks"] and not record.get("reports"):
+        print("winnow: no task was evaluated", file=sys.stderr)
+        return 1
     return 1 if record.get("harness", {}).get("failed") else 0
 
 

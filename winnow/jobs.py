@@ -88,16 +88,20 @@ def train_text(
 
 def train_clip(
     scale: Any, run_dir: str | Path, out: str | Path, seed: int | None = None, *, gpus: int = 1,
-    micro_batch: int | None = None, checkpoint_activations: bool = False,
+    micro_batch: int | None = None, checkpoint_activations: bool | None = None,
 ) -> Path:  # fmt: skip
     """Train one CLIP model on a run's kept pairs; else as :func:`train_text`. Beside GPUs, every other core
-    decodes images: one GPU at ViT-B/32 wants more than a process can decode."""
+    decodes images: one GPU at ViT-B/32 wants more than a process can decode. There activations are
+    checkpointed unless said otherwise, as DataComp does: 4,096 pairs at ViT-B/32 would take 133 GB."""
     from recipes.clip.train import Machine
     from recipes.clip.train import train as train_pairs
     from recipes.training.world import device
 
     folder = Path(f"{out}-{seed or 0}")
-    decoders = max(1, (os.cpu_count() or 1) // gpus - 1) if device().type == "cuda" else 0
+    gpu = device().type == "cuda"
+    decoders = max(1, (os.cpu_count() or 1) // gpus - 1) if gpu else 0
+    if checkpoint_activations is None:
+        checkpoint_activations = gpu and "open_clip" in scale["model"]
     if gpus > 1:
         options = ["--seed", str(seed or 0), "--workers", str(decoders)]
         options += [] if micro_batch is None else ["--micro-batch", str(micro_batch)]
@@ -119,6 +123,7 @@ def torchrun(
     out.parent.mkdir(parents=True, exist_ok=True)
     scale_file = out.with_name(out.name + ".scale.yaml")  # a scale may be one that was changed in Python
     scale_file.write_text(json.dumps(scale.to_dict(), indent=1) + "\n", encoding="utf-8")  # JSON is YAML
+    check_processes(scale, processes)
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
         "-m", module, "--scale", str(scale_file), "--data", str(data), "--out", str(out), *options,
@@ -126,6 +131,16 @@ def torchrun(
     code = subprocess.run(command).returncode
     if code:
         raise RuntimeError(f"training ended with code {code}; the same command goes on where it stopped")
+
+
+def check_processes(scale: Any, processes: int) -> None:
+    """Refuse a number of processes that cannot share a batch evenly, before anything starts."""
+    import torch
+
+    from recipes.training.world import World
+
+    unit = "contexts" if scale.track == "text" else "pairs"
+    World(torch.device("cpu"), 0, processes).rows(scale["train"]["batch"], unit)
 
 
 def train(track: str, scale: str, data: str | Path, out: str | Path, seed: int) -> dict[str, Any]:
@@ -191,6 +206,8 @@ def _evaluate_clip(
     from evaluation.clip.run import evaluate as evaluate_pairs
 
     one_set = data_dir is not None and (Path(data_dir) / "classnames.txt").is_file()
+    if data_dir is not None and not Path(data_dir).is_dir() and not more.get("fetch"):
+        raise FileNotFoundError(f"{data_dir} is no folder: give that of DataComp's sets, or of one set")
     tasks: str | Path = "datacomp" if data_dir or more.get("fetch") else "demo"
     if one_set and not sets:
         tasks, data_dir = Path(data_dir), None

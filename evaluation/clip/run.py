@@ -47,6 +47,7 @@ from recipes.clip.run_folder import RESULT, read_result
 from recipes.training.run_folder import write_json
 
 PRECISIONS = ("compat", "fp32")
+FEW = 4  # tasks without a set that are still named one by one
 CONFIG = "config.json"
 UNKNOWN_SIZE = 10_000
 """Pictures of a set that does not say how many, for the ETA."""
@@ -392,7 +393,7 @@ def table(record: Mapping[str, Any]) -> str:
     lines += [
         f"{name}: reported, {len(own['metrics'])} figures" for name, own in record.get("reports", {}).items()
     ]
-    lines += [f"{name}: not run, {reason}" for name, reason in record["not_run"].items()]
+    lines += _not_run(record)
     if "averages" in record:
         lines += averages_table(record["averages"], record.get("averages_corrected"))
     score = record.get("score")
@@ -401,6 +402,20 @@ def table(record: Mapping[str, Any]) -> str:
     elif score:
         lines.append(f"{score['name']}: {_missing(score['missing'])}")
     return "\n".join(lines)
+
+
+def _not_run(record: Mapping[str, Any]) -> list[str]:
+    """A line for each task that failed; those whose set is not there in one, where they are many."""
+    failed = record["harness"]["failed"]
+    gone = [name for name in record["not_run"] if name not in failed]
+    shown = failed if len(gone) > FEW else list(record["not_run"])
+    lines = [f"{name}: not run, {record['not_run'][name]}" for name in shown]
+    if len(gone) > FEW:
+        lines.append(
+            f"{len(gone)} tasks not run, because their sets are not there (--fetch has them; the "
+            f"result file says where each was looked for): {', '.join(gone[:FEW])} …"
+        )
+    return lines
 
 
 def _missing(keys: Sequence[str]) -> str:

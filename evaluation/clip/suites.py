@@ -167,7 +167,7 @@ class BenchmarkSuite:
             if not fetch:
                 raise TaskError(
                     f"the sets of {self.name} are not part of Winnow: give the folder that has them "
-                    "(data_dir), or have them fetched"
+                    "(--data-dir), or have them fetched (--fetch)"
                 )
             data_dir = sets_folder()
         questions = []

@@ -89,7 +89,7 @@ def run_suite(
     if suite.folder is None:
         raise TaskError(
             f"suite {suite.name!r} has no data of its own: give the folder of its task files (data_dir), "
-            "or have them fetched"
+            "or have them fetched (--fetch)"
         )
     unknown = sorted(set(only) - {task.name for task in suite.tasks})
     if unknown:

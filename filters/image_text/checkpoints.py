@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +25,8 @@ OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
 SHOWN = 4
 MEND = (
     "convert it to safetensors where you trust its maker: c = torch.load({path!r}, weights_only=False); "
-    "safetensors.torch.save_file(c.get('state_dict', c), 'weights.safetensors')"
+    "w = c.get('state_dict', c) if isinstance(c, dict) else c.state_dict(); "
+    "safetensors.torch.save_file(w, 'weights.safetensors')"
 )
 
 
@@ -128,9 +130,10 @@ def _plain_pickle(path: Path) -> dict[str, Any]:
         # mapped, so that the optimizer's state in a training checkpoint is never read into memory
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()  # torch writes in bold
+        reason = re.split(r"[.:\n](?:\s|$)", plain)[0] or type(error).__name__
         raise ModelError(
-            f"{path}: not loadable as plain weights ({reason[0][:160]}); {MEND.format(path=str(path))}"
+            f"{path}: not loadable as plain weights ({reason}); {MEND.format(path=str(path))}"
         ) from error
     if not isinstance(found, Mapping):
         raise ModelError(f"{path}: holds a {type(found).__name__}, not tensors by name")

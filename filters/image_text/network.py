@@ -297,7 +297,8 @@ def _load(
         return _load_published(name, None, quick_gelu)
     if pretrained is None:
         raise ModelError(
-            f"{name} is not a model directory (no {CONFIG}); for an open_clip model give pretrained= too: "
+            f"{name} is not a model directory (no {CONFIG}); for an open_clip model "
+            "say which weights too (--pretrained, pretrained=): "
             "a tag, or a checkpoint file"
         )
     file = Path(pretrained)

@@ -185,7 +185,8 @@ def _complete(places: Sequence[str]) -> None:
 
 def _refuse(bad: Bad) -> None:
     raise DataError(
-        f"{bad.source}, {bad.position}: {bad.error}; run the shards through a plan, which quarantines it"
+        f"{bad.source}, {bad.position}: {bad.error}; run the shards through a plan, which "
+        "quarantines it, or leave such rows out (--bad skip, bad='skip')"
     )
 
 

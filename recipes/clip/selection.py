@@ -198,7 +198,7 @@ def refuse_missing(missing: int, entries: int, where: str, allowed: bool) -> Non
     if missing and not allowed:
         raise DataError(
             f"{missing:,} of the subset's {entries:,} uids are not in {where}; fetch what is missing, or "
-            "allow it (allow_missing): the result then says how many were missing"
+            "allow it (--allow-missing, allow_missing=True): the result then says how many were missing"
         )
 
 

@@ -31,7 +31,9 @@ def claim(path: Path, identity: Mapping[str, Any], keys: Iterable[str]) -> None:
     differs = [key for key in keys if held.get(key) != identity[key]]
     if differs:
         what = "; ".join(f"{key} {held.get(key)}, now {identity[key]}" for key in differs)
-        raise TrainingError(f"{path.parent} holds another run ({what}); choose another folder or restart")
+        raise TrainingError(
+            f"{path.parent} holds another run ({what}); choose another folder, or start it anew (--restart)"
+        )
 
 
 def truncated_log(path: Path, steps: int) -> list[dict[str, Any]]:

@@ -74,3 +74,12 @@ def test_every_shipped_scale_loads() -> None:
     assert "lm-tiny" in scales.names()
     for name in scales.names():
         assert scales.load(name).name == name
+
+
+@pytest.mark.parametrize("value", ["fast", True, None])
+def test_a_value_of_another_kind_names_section_and_key(value):
+    from recipes.lm.budget import Budget
+
+    wrong = scales.load("lm-tiny").replace(train={"lr": value})
+    with pytest.raises(scales.ScaleError, match=r"section train: lr is .*, not a number"):
+        wrong.section("train", Budget)

@@ -161,3 +161,26 @@ def test_a_gpu_that_cannot_hold_its_share_of_the_pairs_gets_fewer_at_a_time(gpus
     jobs.train_clip(scales.load("clip-small"), tmp_path, tmp_path / "m", gpus=gpus, micro_batch=256,
                     checkpoint_activations=True)  # fmt: skip
     assert (said[0].micro_batch, said[0].checkpoint_activations) == (256, True)
+
+
+def test_processes_that_cannot_share_a_batch_are_refused_before_anything_starts(capfd, tmp_path):
+    assert main(["train", "clip-tiny", str(tmp_path), str(tmp_path / "m"), "--gpus", "3"]) == 1
+    assert main(["benchmark", "clip-tiny", "--dry-run", "--gpus", "3"]) == 1
+    said = capfd.readouterr().err
+    assert said.count("3 processes cannot share a batch of 128 pairs evenly") == 2 and "Traceback" not in said
+
+
+def test_an_evaluation_of_nothing_fails(capsys, tmp_path):
+    import torch
+
+    from filters.image_text.network import build, save
+
+    torch.manual_seed(0)
+    model = save(build({"small": {}}, {"size": 32}), tmp_path / "model")
+    result = str(tmp_path / "seed-0.json")
+    assert main(["eval", str(model), "--data-dir", str(tmp_path / "gone"), "--out", result]) == 1
+    assert "gone is no folder" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main(["eval", str(model), "--data-dir", str(tmp_path / "empty"), "--out", result]) == 1
+    said = capsys.readouterr()
+    assert "no task was evaluated" in said.err and "40 tasks not run" in said.out and "--fetch" in said.out
