@@ -45,10 +45,12 @@ def test_killed_at_twenty_random_moments_and_resumed(undisturbed, tmp_path):
     pool, expected, seconds = undisturbed
     assert len(expected) > 20
     rng = random.Random(20)
-    hits = {"driver": 0, "worker": 0, "late": 0}
-    for moment in range(MOMENTS):
+    hits, late = {"driver": 0, "worker": 0, "late": 0}, 0
+    for moment in range(3 * MOMENTS):
         out = tmp_path / f"out-{moment}"
         victim = ("driver", "worker")[moment % 2]
+        if hits[victim] == MOMENTS // 2:
+            continue
         process = start(pool, out)
         time.sleep(rng.uniform(0.25, 0.95) * seconds)
         if victim == "driver":
@@ -60,7 +62,8 @@ def test_killed_at_twenty_random_moments_and_resumed(undisturbed, tmp_path):
             assert not alive, "workers outlived their driver"
             process = start(pool, out)
         else:
-            targets = workers_of(process.pid)
+            while not (targets := workers_of(process.pid)) and process.poll() is None:
+                time.sleep(0.005)  # not there yet
             if targets and process.poll() is None:
                 os.kill(rng.choice(targets).pid, signal.SIGKILL)
                 hits["worker"] += 1
@@ -69,7 +72,9 @@ def test_killed_at_twenty_random_moments_and_resumed(undisturbed, tmp_path):
         assert process.wait() == 0, process.stderr.read().decode()
         assert fingerprint(out) == expected, f"moment {moment}: {victim}"
         assert not list(out.rglob(".tmp-*"))
-    assert hits["driver"] >= 5 and hits["worker"] >= 5, hits
+        if hits["late"] > late:  # the machine is less busy than when the run was timed
+            late, seconds = hits["late"], 0.8 * seconds
+    assert hits["driver"] == hits["worker"] == MOMENTS // 2, hits
 
 
 def test_a_worker_that_always_dies_fails_the_run_and_says_so(tmp_path):

@@ -163,7 +163,7 @@ def test_weights_of_another_architecture_and_nan_are_refused(tmp_path):
 
 
 def test_unknown_names_say_what_to_do(tmp_path):
-    with pytest.raises(network.ModelError, match="give pretrained="):
+    with pytest.raises(network.ModelError, match="say which weights too"):
         network.load("ViT-B-32")
     with pytest.raises(network.ModelError, match="exactly one of"):
         network.build({"resnet": {}})
