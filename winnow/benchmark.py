@@ -113,9 +113,8 @@ def _entry(arguments: Any, scale: Any, recipe: Any, steps: Any, out: Path, here:
                                 micro_batch=arguments.micro_batch,
                                 checkpoint_activations=arguments.checkpoint_activations)  # fmt: skip
     _say(f"{next(number)}/{total} evaluate")
-    result = (
-        out / "results" / scale.track / Path(recipe.path).stem / f"seed-{model.name.rpartition('-')[2]}.json"
-    )
+    name = f"seed-{jobs.seed_of(scale, arguments.seed)}.json"
+    result = out / "results" / scale.track / Path(recipe.path).stem / name
     record = jobs.evaluate(
         model, result, recipe=str(arguments.recipe), run_dir=here / "run",
         data_dir=arguments.eval_data, fetch=arguments.fetch, sets=arguments.tasks, show_progress=True,

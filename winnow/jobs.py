@@ -63,6 +63,11 @@ def train_network(trusted: str, out: str | Path, seed: int = 0) -> Any:
     return filter_network.train_filter_network(pairs, out, seed=seed)
 
 
+def seed_of(scale: Any, seed: int | None) -> int:
+    """The seed of a run: the one given, else the scale's, else 0."""
+    return seed if seed is not None else scale["train"].get("seed") or 0
+
+
 def train_text(
     scale: Any,
     data: str | Path,
@@ -76,7 +81,7 @@ def train_text(
     Returns its folder: `out` with the seed after it, so that several lie side by side."""
     from recipes.lm.train import train as train_lm
 
-    number = seed if seed is not None else scale["train"].get("seed") or 0
+    number = seed_of(scale, seed)
     folder = Path(f"{out}-{number}")
     if gpus > 1:
         repeat = ["--allow-repeat"] if allow_repeat else []
@@ -97,13 +102,14 @@ def train_clip(
     from recipes.clip.train import train as train_pairs
     from recipes.training.world import device
 
-    folder = Path(f"{out}-{seed or 0}")
+    number = seed_of(scale, seed)
+    folder = Path(f"{out}-{number}")
     gpu = device().type == "cuda"
     decoders = max(1, (os.cpu_count() or 1) // gpus - 1) if gpu else 0
     if checkpoint_activations is None:
         checkpoint_activations = gpu and "open_clip" in scale["model"]
     if gpus > 1:
-        options = ["--seed", str(seed or 0), "--workers", str(decoders)]
+        options = ["--seed", str(number), "--workers", str(decoders)]
         options += [] if micro_batch is None else ["--micro-batch", str(micro_batch)]
         options += ["--checkpoint-activations"] * checkpoint_activations
         torchrun("recipes.clip.train", gpus, scale, run_dir, folder, options)
@@ -111,7 +117,7 @@ def train_clip(
         machine = Machine(
             micro_batch=micro_batch, checkpoint_activations=checkpoint_activations, workers=decoders
         )
-        train_pairs(scale, run_dir, folder, seed or 0, machine=machine)
+        train_pairs(scale, run_dir, folder, number, machine=machine)
     return folder
 
 
@@ -119,11 +125,11 @@ def torchrun(
     module: str, processes: int, scale: Any, data: str | Path, out: str | Path, options: list[str]
 ) -> None:
     """A trainer in so many processes of this machine, one a GPU. RuntimeError when it fails."""
+    check_processes(scale, processes)
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     scale_file = out.with_name(out.name + ".scale.yaml")  # a scale may be one that was changed in Python
     scale_file.write_text(json.dumps(scale.to_dict(), indent=1) + "\n", encoding="utf-8")  # JSON is YAML
-    check_processes(scale, processes)
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
         "-m", module, "--scale", str(scale_file), "--data", str(data), "--out", str(out), *options,

@@ -40,10 +40,10 @@ from recipes.clip.selection import (
     refuse_unusable,
     subset_digest,
 )
+from recipes.clip.settings import SAMPLINGS
 from recipes.training.ahead import ahead
 
 IN_MEMORY = 1 << 30  # bytes of decoded squares
-SAMPLING = ("epochs", "weighted", "shards_with_replacement")
 
 Weights = str | Mapping[str, float] | Sequence[float]
 
@@ -107,8 +107,8 @@ def open_source(
     Raises DataError (what cannot be read: file and row) and SamplingError (a budget that cannot be met).
     """
     kind = getattr(settings, "sampling", "epochs")
-    if kind not in SAMPLING:
-        raise SamplingError(f'sampling is "{kind}"; use one of {", ".join(SAMPLING)}')
+    if kind not in SAMPLINGS:
+        raise SamplingError(f'sampling is "{kind}"; use one of {", ".join(SAMPLINGS)}')
     if bad not in ("refuse", "skip"):
         raise DataError(f'bad is "{bad}"; use "refuse" or "skip"')
     if (weights is not None) != (kind == "weighted") and not (weights and kind == "shards_with_replacement"):

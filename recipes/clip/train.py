@@ -475,17 +475,8 @@ def train_on_ray(
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     data = args.data[0] if len(args.data) == 1 else args.data
-    try:
-        result = run(args.scale, data, args.out, args)
-    except (TrainingError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    if int(os.environ.get("RANK", 0)) == 0:
-        print(
-            f"{result.samples:,} samples in {result.seconds:.1f} s, {result.epochs:.2f} epochs, "
-            f"loss {result.final_loss:.3f} -> {result.model}"
-        )
-    return 0
+    errors = (TrainingError, ValueError, OSError)
+    return options.carry_out(lambda: run(args.scale, data, args.out, args), errors, "samples")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ import json
 import math
 import os
 import shutil
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -449,17 +448,8 @@ def main(argv: list[str] | None = None) -> int:
     from recipes.lm.tokens import TokensError
 
     args = parser().parse_args(argv)
-    try:
-        result = run(args.scale, args.data, args.out, args)
-    except (TrainingError, TokensError, data.DataError, scales.ScaleError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    if int(os.environ.get("RANK", 0)) == 0:
-        print(
-            f"{result.tokens:,} tokens in {result.seconds:.1f} s, {result.epochs:.2f} epochs, "
-            f"loss {result.final_loss:.3f} -> {result.model}"
-        )
-    return 0
+    errors = (TrainingError, TokensError, data.DataError, scales.ScaleError, OSError)
+    return options.carry_out(lambda: run(args.scale, args.data, args.out, args), errors, "tokens")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
@@ -52,6 +54,22 @@ def words(args: argparse.Namespace, own: Iterable[str] = (), flags: Iterable[str
             said += [_option(name), str(getattr(args, name))]
     said += [_option(name) for name in ("restart", *flags) if getattr(args, name)]
     return said + ([] if args.compile is None else ["--compile" if args.compile else "--no-compile"])
+
+
+def carry_out(run: Callable[[], Any], errors: tuple[type[Exception], ...], unit: str) -> int:
+    """Exit code of a trainer's command. One of ``errors`` is said in a line; what was trained, counted in
+    ``unit`` ("tokens", "samples": a field of the result), only by the main process."""
+    try:
+        result = run()
+    except errors as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(
+            f"{getattr(result, unit):,} {unit} in {result.seconds:.1f} s, {result.epochs:.2f} epochs, "
+            f"loss {result.final_loss:.3f} -> {result.model}"
+        )
+    return 0
 
 
 def _option(name: str) -> str:

@@ -3,8 +3,6 @@
 import json
 import os
 import random
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from test_clip_train import table, tiny, vit
+from two_processes import killed_at
 
 from filters.image_text import network
 from recipes.clip import train as clip
@@ -46,19 +45,7 @@ def test_two_processes_equal_one_and_one_goes_on_where_two_were_killed(files) ->
     death = random.randrange(5, 12)  # any step of the last run after its first checkpoint
     command = [*PROCESSES, str(Path(__file__).with_name("clip_two_processes.py"))]
     command += [str(files), str(files / "pairs.parquet"), str(files)]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    both = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    pids, run, said = [], "", []
-    for line in both.stdout:
-        said.append(line)
-        pids = [int(pid) for pid in line.split()[1:]] if line.startswith("pids") else pids
-        run = line.split()[1] if line.startswith("run") else run
-        if run == "killed" and line.startswith(f"step {death:>2}"):
-            for pid in pids:
-                os.kill(pid, signal.SIGKILL)
-            break
-    both.communicate(timeout=60)
-    assert len(pids) == 2 and run == "killed", "".join(said)
+    said = killed_at(command, death)
 
     bad = json.loads((files / "sick" / "bad_batch.json").read_text())
     assert (len(set(bad["ids"])), bad["step"], bad["loss"]) == (16, 2, "nan")  # of both processes

@@ -3,8 +3,6 @@
 import json
 import os
 import random
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 import torch
 import yaml
 from lm_tokens_by_hand import walks, write_tokens
+from two_processes import killed_at
 
 from recipes import scale as scales
 from recipes.lm import train as lm
@@ -36,19 +35,7 @@ def test_two_processes_equal_one_and_one_goes_on_where_two_were_killed(tmp_path,
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += [str(Path(__file__).with_name("lm_two_processes.py"))]
     command += [str(tmp_path / "scale.yaml"), str(tokens), str(tmp_path)]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    both = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    pids, run, said = [], "", []
-    for line in both.stdout:
-        said.append(line)
-        pids = [int(pid) for pid in line.split()[1:]] if line.startswith("pids") else pids
-        run = line.split()[1] if line.startswith("run") else run
-        if run == "killed" and line.startswith(f"step {death:>2}"):
-            for pid in pids:
-                os.kill(pid, signal.SIGKILL)
-            break
-    both.communicate(timeout=60)
-    assert len(pids) == 2 and run == "killed", "".join(said)
+    killed_at(command, death)
 
     whole = tmp_path / "whole"
     lm.train(SCALE, tokens, whole, 1, print_every=0)
